@@ -1,0 +1,1 @@
+"""A small application that uses linod, for the tests."""

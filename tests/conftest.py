@@ -1,0 +1,116 @@
+"""What all tests share: the servers, present or absent, and how another process opens them.
+
+A server that is absent skips the tests that need it and says why; with
+``LINOD_REQUIRE_SERVICES=1`` it is a failure instead.
+
+======================= ===================== =====================================================
+variable                default               meaning
+======================= ===================== =====================================================
+LINOD_REQUIRE_SERVICES  (empty)               1: an absent server is a failure
+LINOD_REDIS_HOST        127.0.0.1             also LINOD_REDIS_PORT; the databases have their own
+                                              variables in tests/settings.py
+======================= ===================== =====================================================
+"""
+
+import os
+
+import pytest
+from django.db import OperationalError, connection
+
+import linod
+from tests import settings
+
+REQUIRE_SERVICES = os.environ.get("LINOD_REQUIRE_SERVICES") == "1"
+PATIENCE = 3  # seconds that a server gets to answer
+DRIVERS = {"postgresql": "psycopg[binary]", "mariadb": "mysqlclient"}
+DATABASE_FIXTURES = frozenset({"db", "transactional_db", "django_db_setup", "process_env"})
+
+
+def database_absence() -> str:
+    """Why the database that LINOD_TEST_DB names cannot be used; nothing when it can."""
+    if settings.TEST_DB not in DRIVERS:
+        return ""
+    if connection.vendor == "unknown":
+        return f"{settings.TEST_DB}: its driver is missing: pip install '{DRIVERS[settings.TEST_DB]}'"
+    probe = connection.copy()
+    probe.settings_dict |= {"NAME": None, "OPTIONS": {"connect_timeout": PATIENCE}}
+    try:
+        probe.connect()
+    except OperationalError as error:
+        reason = " ".join(str(error).split())
+        return f"{settings.TEST_DB} does not answer: {reason}"
+    finally:
+        probe.close()
+    return ""
+
+
+ABSENCE = database_absence()
+
+
+def uses_database(item: pytest.Item) -> bool:
+    return (
+        item.get_closest_marker("django_db") is not None
+        or item.get_closest_marker("database") is not None
+        or not DATABASE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        or bool(getattr(getattr(item, "cls", None), "databases", ()))
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--only-database",
+        action="store_true",
+        help="run only the tests that use the database (for a second and a third one)",
+    )
+
+
+def pytest_configure() -> None:
+    if ABSENCE and REQUIRE_SERVICES:
+        raise pytest.UsageError(f"LINOD_REQUIRE_SERVICES=1, but {ABSENCE}")
+
+
+def pytest_report_header() -> list[str]:
+    where = next(iter(linod.__path__))
+    return [f"linod: {where}", f"database: {ABSENCE or settings.TEST_DB}"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--only-database"):
+        return
+    config.hook.pytest_deselected(items=[item for item in items if not uses_database(item)])
+    items[:] = [item for item in items if uses_database(item)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if ABSENCE and uses_database(item):
+        pytest.skip(ABSENCE)
+
+
+@pytest.fixture
+def process_env(transactional_db: None) -> dict[str, str]:
+    """The environment in which another process opens this test's database."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "LINOD_TEST_DB_NAME": str(connection.settings_dict["NAME"]),
+    }
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A Redis that answers; each worker of a parallel run has a database of its own there."""
+    import redis
+
+    host = os.environ.get("LINOD_REDIS_HOST", "127.0.0.1")
+    port = os.environ.get("LINOD_REDIS_PORT", "6379")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    url = f"redis://{host}:{port}/{int(worker) + 1 if worker else 0}"
+    try:
+        with redis.Redis.from_url(url, socket_timeout=PATIENCE) as client:
+            client.ping()
+    except redis.RedisError as error:
+        absence = f"Redis does not answer at {host}:{port}: {error}"
+        if REQUIRE_SERVICES:
+            pytest.fail(f"LINOD_REQUIRE_SERVICES=1, but {absence}")
+        pytest.skip(absence)
+    return url
