@@ -1,0 +1,125 @@
+"""Procedures from what a site has already: management commands, and jobs of ``schedule``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from linod.procedures import Procedure, declare
+
+if TYPE_CHECKING:
+    import schedule
+
+    from linod.requests import BaseRequest
+
+
+class _Lines:
+    """A text stream that says each line through a request's method."""
+
+    encoding = "utf-8"
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._say(line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits but an unfinished line."""
+
+    def close(self) -> None:
+        if self._rest:
+            self._say(self._rest)
+            self._rest = ""
+
+    def isatty(self) -> bool:
+        return False
+
+
+def command_procedure(
+    command: str, *args: str, name: str = "", options: dict[str, Any] | None = None, **keywords: Any
+) -> Procedure:
+    """Declare a management command as a procedure; what it prints goes into the job's log.
+
+    :param command: its name, as ``manage.py`` knows it; also the procedure's name.
+    :param args: its arguments, as on the command line.
+    :param options: its options, as ``call_command`` takes them.
+    :param keywords: as for :func:`linod.background_task`.
+    """
+
+    def run_command(ar: BaseRequest) -> None:
+        from django.core.management import call_command
+
+        out, err = _Lines(lambda line: ar.info("%s", line)), _Lines(lambda line: ar.warning("%s", line))
+        try:
+            call_command(command, *args, stdout=out, stderr=err, no_color=True, **(options or {}))
+        finally:
+            out.close()
+            err.close()
+
+    run_command.__doc__ = f"Run the management command {command}."
+    run_command.__name__ = name or command
+    run_command.__qualname__ = f"command_procedure({' '.join((command, *args))!r})"
+    return declare(run_command, name or command, **keywords)
+
+
+_UNITS = {
+    "seconds": ("secondly", 1),
+    "minutes": ("minutely", 1),
+    "hours": ("hourly", 1),
+    "days": ("daily", 1),
+    "weeks": ("weekly", 1),
+}
+
+
+def adopt_schedule(scheduler: schedule.Scheduler | None = None) -> list[Procedure]:
+    """Turn the jobs that the application made with the ``schedule`` package into procedures.
+
+    Call it once, after they were made; the scheduler (default: the package's own) is emptied, so
+    that nothing runs twice. Raises ValueError for a job that has no name or no counterpart here
+    (a random interval, a deadline); nothing is adopted then.
+    """
+    import schedule
+
+    scheduler = scheduler or schedule.default_scheduler
+    described = [(job, _declaration(job)) for job in scheduler.get_jobs()]
+    procedures = []
+    for job, (name, keywords) in described:
+        procedures.append(declare(_caller(job), name, **keywords))
+        scheduler.cancel_job(job)
+    return procedures
+
+
+def _caller(job: schedule.Job) -> Callable[[], Any]:
+    body: Any = job.job_func
+
+    def call() -> Any:
+        return body()
+
+    call.__doc__ = body.func.__doc__
+    call.__name__ = body.func.__name__
+    call.__qualname__ = f"schedule:{body.func.__module__}.{body.func.__qualname__}"
+    return call
+
+
+def _declaration(job: schedule.Job) -> tuple[str, dict[str, Any]]:
+    func = getattr(getattr(job, "job_func", None), "func", None)
+    name = getattr(func, "__name__", "")
+    if not re.fullmatch(r"[^\W\d]\w*", name):
+        raise ValueError(f"{job}: only a named function can be adopted")
+    if job.latest is not None or job.cancel_after is not None or job.unit not in _UNITS:
+        raise ValueError(f"{job}: a random interval or a deadline cannot be adopted")
+    unit, factor = _UNITS[job.unit]
+    keywords: dict[str, Any] = {"every_unit": unit, "every": job.interval * factor}
+    if job.start_day is not None:
+        keywords[job.start_day] = True
+    if job.at_time is not None:
+        keywords["start_time"] = job.at_time
+    if job.at_time_zone is not None:
+        keywords["time_zone"] = str(job.at_time_zone)
+    return name, keywords

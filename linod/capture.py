@@ -1,0 +1,150 @@
+"""The log of one job: every record emitted inside it, at or above its level, as lines of text.
+
+A context variable names the capture of the job that the current thread or asyncio task runs; one
+handler, at the root and at each logger that does not propagate, hands records to it. Threads that a
+body starts by itself begin with an empty context: their records go to the site's log only.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from contextvars import ContextVar
+
+#: Characters of a job's log that are kept: its head, and when it grows longer, its tail.
+HEAD = 768 * 1024
+TAIL = 256 * 1024
+
+current: ContextVar[Capture | None] = ContextVar("linod_capture", default=None)
+
+_ESCAPES = {0: "\\x00", **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}}
+
+
+def storable(text: str) -> str:
+    """``text`` with what databases refuse (NUL, lone surrogates) escaped.
+
+    >>> storable("a\\x00b \\ud800")
+    'a\\\\x00b \\\\ud800'
+    """
+    if "\0" not in text and text.isascii():
+        return text
+    return text.translate(_ESCAPES)
+
+
+class Capture:
+    """Collects the lines of one job; written by its body, drained by whoever stores them.
+
+    :param level: the lowest level that is kept, as ``logging`` numbers them.
+    """
+
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self._lock = threading.Lock()
+        self._fresh: list[str] = []
+        self._head_size = 0
+        self._tail: deque[str] = deque()
+        self._tail_size = 0
+        self._left_out = 0
+
+    def add(self, record: logging.LogRecord) -> None:
+        """Keep a record, once, if it is loud enough."""
+        if record.levelno < self.level or getattr(record, "linod_capture", None) is self:
+            return
+        record.linod_capture = self
+        self.add_text(self.formatter.format(record) + "\n")
+
+    def add_text(self, text: str) -> None:
+        """Keep lines as they are."""
+        text = storable(text)
+        with self._lock:
+            if self._head_size + len(text) <= HEAD and not self._tail:
+                self._head_size += len(text)
+                self._fresh.append(text)
+            else:
+                self._add_to_tail(text)
+
+    def _add_to_tail(self, text: str) -> None:
+        if len(text) > TAIL:
+            self._left_out += len(text) - TAIL
+            text = text[-TAIL:]
+        self._tail.append(text)
+        self._tail_size += len(text)
+        while self._tail_size > TAIL:
+            dropped = self._tail.popleft()
+            self._tail_size -= len(dropped)
+            self._left_out += len(dropped)
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether there are lines that nobody has stored yet (the tail waits for the end)."""
+        return bool(self._fresh)
+
+    def drain(self) -> str:
+        """Take the lines of the head that came since the last call."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+        return "".join(fresh)
+
+    def drain_all(self) -> str:
+        """Take everything that is left: at the end of the job."""
+        text = self.drain()
+        with self._lock:
+            tail, self._tail = "".join(self._tail), deque()
+            left_out, self._left_out, self._tail_size = self._left_out, 0, 0
+        mark = f"... {left_out} characters left out ...\n" if left_out else ""
+        return text + mark + tail
+
+
+class CaptureHandler(logging.Handler):
+    """Hands records to the capture of the job in whose context they are emitted."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.NOTSET)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Add the record to the current job's log, without the handler's lock: it has its own."""
+        capture = current.get()
+        if capture is not None:
+            capture.add(record)
+        return True
+
+
+handler = CaptureHandler()
+_install_lock = threading.Lock()
+
+
+class _Threshold(logging.Filter):
+    """Keeps a handler as quiet as the root was before captures lowered the root's level."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self.level or record.name.startswith("linod")
+
+
+def install(level: int = logging.INFO) -> None:
+    """Make loggers hand their records at or above ``level`` to captures; repeat as you like.
+
+    A logger without a level of its own follows the root's, which is WARNING by default: a job at
+    level INFO would have no log. So the root is lowered, and the handlers that it had keep to its
+    former level. A root without handlers keeps the one of last resort, which ours would displace.
+    """
+    root = logging.getLogger()
+    with _install_lock:
+        if handler not in root.handlers:
+            if not root.handlers and logging.lastResort is not None:
+                root.addHandler(logging.lastResort)
+            for other in root.handlers:
+                other.addFilter(_Threshold(root.level))
+            root.addHandler(handler)
+        if root.level > level:
+            root.setLevel(level)
+        for logger in list(logging.Logger.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger) and not logger.propagate:
+                if handler not in logger.handlers:
+                    logger.addHandler(handler)

@@ -1,0 +1,383 @@
+"""The rows: what should run (BackgroundTask), what ran (Job), why (Decision), who runs it (Daemon)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, router, transaction
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from linod import clock, signals
+from linod.choices import LogLevels
+from linod.exceptions import ChangedMeanwhile
+from linod.fields import ProcedureField
+from linod.history import Daemon, Decision, Job, JobLog
+from linod.mixins import RecurrenceSet, Sequenced
+from linod.procedures import Procedures
+from linod.status import status_text
+
+if TYPE_CHECKING:
+    import logging
+
+    from linod.requests import BaseRequest
+
+#: Fields that say when a task runs: changing one of them computes ``next_run_at`` anew.
+RULE_FIELDS = frozenset(
+    """every_unit every start_date start_time end_date end_time positions monday tuesday wednesday
+    thursday friday saturday sunday max_events cron time_zone disabled""".split()
+)
+#: Fields that the engine writes; all others are somebody's decision and guarded by ``version``.
+ENGINE_FIELDS = frozenset(
+    """next_run_at requested_at requested_by last_start_time last_end_time message failures
+    seqno version""".split()
+)
+
+
+class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
+    """Background tasks, chosen by adjectives."""
+
+    def enabled(self) -> BackgroundTaskQuerySet:
+        """Those that run by their rule."""
+        return self.filter(disabled=False)
+
+    def recurring(self) -> BackgroundTaskQuerySet:
+        """Those whose rule can name an instant."""
+        return self.exclude(every_unit="never")
+
+    def known(self) -> BackgroundTaskQuerySet:
+        """Those whose procedure this process has."""
+        return self.filter(procedure__in=Procedures.known_names())
+
+    def requested(self) -> BackgroundTaskQuerySet:
+        """Those that somebody wants to run as soon as possible."""
+        return self.filter(requested_at__isnull=False)
+
+    def due(self, moment: datetime) -> BackgroundTaskQuerySet:
+        """Those whose instant has come, and those requested."""
+        return self.filter(Q(next_run_at__lte=moment) | Q(requested_at__isnull=False))
+
+    def idle(self) -> BackgroundTaskQuerySet:
+        """Those without an active job."""
+        active = Job.objects.using(self.db).filter(active_task=models.OuterRef("pk"))
+        return self.filter(~models.Exists(active))
+
+
+class BackgroundTask(Sequenced, RecurrenceSet):
+    """Says when, whether and how loudly a procedure runs on this site."""
+
+    class Missed(models.TextChoices):
+        """What becomes of instants that passed while nobody could run them."""
+
+        ONCE = "once", _("run once for all of them")
+        SKIP = "skip", _("skip them")
+        ALL = "all", _("run each of them")
+
+    name = models.CharField(_("Name"), max_length=200, blank=True)
+    procedure = ProcedureField(_("Background procedure"))
+    arguments = models.JSONField(
+        _("Arguments"), default=dict, blank=True, help_text=_("What the procedure finds in ar.arguments.")
+    )
+    log_level = models.CharField(
+        _("Logging level"), max_length=10, choices=LogLevels.as_choices(), default="INFO"
+    )
+    disabled = models.BooleanField(
+        _("Disabled"), default=False, help_text=_("Whether the task is left out.")
+    )
+    disabled_until = models.DateTimeField(_("Disabled until"), null=True, blank=True)
+    disabled_reason = models.TextField(_("Why disabled"), blank=True)
+    missed = models.CharField(
+        _("Missed runs"), max_length=4, choices=Missed.choices, default=Missed.ONCE
+    )
+    missed_within = models.PositiveIntegerField(
+        _("Missed within"),
+        null=True,
+        blank=True,
+        help_text=_("Seconds after which a missed run is not made up any more."),
+    )
+    timeout = models.FloatField(
+        _("Timeout"), null=True, blank=True, help_text=_("Seconds after which a job is stopped.")
+    )
+    max_attempts = models.PositiveIntegerField(_("Attempts"), default=1)
+    retry_delay = models.FloatField(
+        _("Retry delay"),
+        default=60.0,
+        help_text=_("Seconds before the second attempt; they double with each further one."),
+    )
+    disable_after = models.PositiveIntegerField(
+        _("Disable after"),
+        default=1,
+        help_text=_("Consecutive failures after which the task is disabled; 0: never."),
+    )
+    rerun_lost = models.BooleanField(
+        _("Rerun lost jobs"),
+        default=False,
+        help_text=_("Whether the procedure may begin twice when its daemon dies in the middle."),
+    )
+    next_run_at = models.DateTimeField(
+        _("Next run"), null=True, blank=True, editable=False, db_index=True
+    )
+    requested_at = models.DateTimeField(
+        _("Requested at"), null=True, blank=True, editable=False, db_index=True
+    )
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        verbose_name=_("Requested by"),
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+    )
+    last_start_time = models.DateTimeField(_("Started at"), null=True, blank=True, editable=False)
+    last_end_time = models.DateTimeField(_("Ended at"), null=True, blank=True, editable=False)
+    message = models.TextField(_("Logged messages"), blank=True, editable=False)
+    failures = models.PositiveIntegerField(_("Failures in a row"), default=0, editable=False)
+    version = models.PositiveIntegerField(default=0, editable=False)
+
+    objects: ClassVar[models.Manager[BackgroundTask]] = BackgroundTaskQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("Background task")
+        verbose_name_plural = _("Background tasks")
+        ordering: ClassVar = ["seqno", "id"]
+        indexes: ClassVar = [
+            models.Index(fields=["disabled_until"], name="linod_task_disabled_until"),
+        ]
+        permissions: ClassVar = [
+            ("run_backgroundtask", "Can run background tasks now"),
+            ("cancel_backgroundtask", "Can cancel requests and jobs"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self._meta.verbose_name} #{self.pk} {self.procedure}"
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any]
+    ) -> BackgroundTask:
+        task = super().from_db(db, field_names, values)
+        task._remember(field_names)
+        return task
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._remember([f.attname for f in self._meta.concrete_fields])
+
+    def _remember(self, names: Iterable[str]) -> None:
+        """Keep what the row held, so that a save writes only what this process changed."""
+        held = self.__dict__
+        self._held = {n: _comparable(held[n]) for n in names if n in held}
+
+    def _changed_fields(self) -> set[str]:
+        held: dict[str, Any] = getattr(self, "_held", {})
+        return {
+            field.name
+            for field in self._meta.concrete_fields
+            if field.attname in held
+            and _comparable(self.__dict__.get(field.attname)) != held[field.attname]
+        }
+
+    # What a person may say
+
+    def clean(self) -> None:
+        """Refuse what no daemon could carry out; each error names its field."""
+        super().clean()
+        errors: dict[str, Any] = {}
+        if not isinstance(self.arguments, dict):
+            errors["arguments"] = _('Arguments must be a JSON object such as {"days": 7}.')
+        for name in ("timeout", "retry_delay"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 10**9:
+                errors[name] = _("Give a number of seconds above zero, or leave it empty.")
+        if self.max_attempts < 1:
+            errors["max_attempts"] = _("A job needs at least one attempt.")
+        if self.disabled_until is not None and not self.disabled:
+            errors["disabled_until"] = _("This needs the task to be disabled.")
+        if errors:
+            raise ValidationError(errors)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Write the row; for one that exists, only what was changed since it was read.
+
+        A changed rule gets a new ``next_run_at``, counted from now. Raises
+        :class:`linod.exceptions.ChangedMeanwhile` when somebody else edited the row since.
+        """
+        if not self.name and self.procedure:
+            self.name = str(self.procedure)
+        using = kwargs.get("using") or self._state.db or router.db_for_write(type(self))
+        if self._state.adding or kwargs.get("force_insert"):
+            self._schedule_first(clock.db_now(using))
+            super().save(*args, **kwargs)
+        else:
+            fields = self._changed_fields()
+            if kwargs.get("update_fields") is not None:
+                fields &= set(kwargs["update_fields"])
+            self._save_changes(fields, using)
+        self._remember([f.attname for f in self._meta.concrete_fields])
+        transaction.on_commit(lambda: signals.work_arrived.send(BackgroundTask), using=using)
+
+    def _save_changes(self, fields: set[str], using: str) -> None:
+        if not fields:
+            return
+        if fields & RULE_FIELDS:
+            self._reschedule(clock.db_now(using))
+            fields |= {"next_run_at", "start_date", "start_time"}
+            fields |= set() if self.disabled else {"disabled_until", "disabled_reason", "failures"}
+        edited = bool(fields - ENGINE_FIELDS)
+        values = {name: getattr(self, name) for name in fields}
+        rows = type(self)._base_manager.using(using).filter(pk=self.pk)
+        if edited:
+            rows = rows.filter(version=self.version)
+            values["version"] = self.version + 1
+        with transaction.atomic(using=using):
+            if not rows.update(**values):
+                raise ChangedMeanwhile(f"{self} was changed or deleted meanwhile; nothing was saved")
+            if edited:
+                self.version += 1
+                who = getattr(self, "edited_by", None)
+                Decision.objects.record("edited", self, who=who, reason=", ".join(sorted(fields - ENGINE_FIELDS)), using=using)
+
+    def _schedule_first(self, moment: datetime) -> None:
+        """A new row: its start is an occurrence, also when the start is this very second."""
+        self.fill_start(moment)
+        self.next_run_at = None
+        if not self.disabled:
+            before = moment.replace(microsecond=0) - timedelta(microseconds=1)
+            self.next_run_at = self.next_instant(before)
+
+    def _reschedule(self, moment: datetime) -> None:
+        self.fill_start(moment)
+        self.next_run_at = None if self.disabled else self.next_instant(moment)
+        if not self.disabled:
+            self.disabled_until, self.disabled_reason, self.failures = None, "", 0
+
+    def next_instant(self, moment: datetime) -> datetime | None:
+        """The first instant of the rule after ``moment``; None when there is none."""
+        return self.recurrence.next_after(moment)
+
+    def request_run(self, user: Any = None) -> None:
+        """Ask the daemons to run this task as soon as possible, also when it is disabled.
+
+        While a job runs, another one starts after it. A request that stands already stays.
+        """
+        using = self._using()
+        moment = clock.db_now(using)
+        with transaction.atomic(using=using):
+            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
+            if rows.filter(requested_at=None).update(requested_at=moment, requested_by=user):
+                self._note(Decision.Kind.REQUESTED, user, due_at=moment)
+        self._reread("requested_at", "requested_by_id")
+
+    def cancel_request(self, user: Any = None) -> bool:
+        """Take a request back; False when no request stands (any more)."""
+        using = self._using()
+        with transaction.atomic(using=using):
+            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
+            taken = rows.exclude(requested_at=None).update(requested_at=None, requested_by=None)
+            if taken:
+                self._note(Decision.Kind.REQUEST_CANCELLED, user, due_at=self.requested_at)
+        self._reread("requested_at", "requested_by_id")
+        return bool(taken)
+
+    def disable(self, reason: str, until: datetime | None = None, user: Any = None) -> None:
+        """Leave the task out from now on; ``until`` (aware) enables it again by itself."""
+        self._switch(
+            Decision.Kind.DISABLED,
+            user,
+            reason,
+            disabled=True,
+            disabled_until=until,
+            disabled_reason=reason,
+            next_run_at=None,
+        )
+
+    def enable(self, user: Any = None) -> None:
+        """Let the task run by its rule again, from now on: nothing is made up."""
+        moment = clock.db_now(self._using())
+        self.fill_start(moment)
+        self._switch(
+            Decision.Kind.ENABLED,
+            user,
+            "",
+            disabled=False,
+            disabled_until=None,
+            disabled_reason="",
+            failures=0,
+            start_date=self.start_date,
+            start_time=self.start_time,
+            next_run_at=self.next_instant(moment),
+        )
+
+    def _switch(self, kind: str, user: Any, reason: str, **values: Any) -> None:
+        using = self._using()
+        with transaction.atomic(using=using):
+            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
+            rows.update(version=models.F("version") + 1, **values)
+            self._note(kind, user, reason=reason)
+        self._reread("version", *values)
+
+    def _note(self, kind: str, user: Any, **details: Any) -> None:
+        using = self._using()
+        Decision.objects.record(kind, self, who=user, using=using, **details)
+        transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
+
+    def _using(self) -> str:
+        return self._state.db or router.db_for_write(type(self))
+
+    def _reread(self, *names: str) -> None:
+        rows = type(self)._base_manager.using(self._using()).filter(pk=self.pk)
+        for found in rows.values(*names):
+            for name, value in found.items():
+                setattr(self, name, value)
+            self._remember(names)
+
+    # What it is about
+
+    def is_running(self) -> bool:
+        """Whether a daemon, or somebody's ``run()``, is at it right now."""
+        return self._running_since() is not None
+
+    def _running_since(self) -> datetime | None:
+        job = Job.objects.using(self._using()).running().filter(active_task=self.pk).first()
+        return job and job.start_time
+
+    @property
+    def status(self) -> str:
+        """What the task is about right now, in words."""
+        return status_text(self, clock.db_now(self._using()), self._running_since())
+
+    # Running it here and now
+
+    def run(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
+        """Run the task now, in this thread, also when it is disabled; its rule goes on unchanged.
+
+        :param ar: on whose behalf; its log level and user count, its logger hears the lines.
+        :param lgr: another logger to hear them.
+        :return: the job, in its final state. A failure disables the task as in the daemon.
+
+        Raises :class:`linod.exceptions.AlreadyRunning` and
+        :class:`linod.exceptions.InsideTransaction`.
+        """
+        from linod import inline
+
+        return inline.run(self, ar, lgr)
+
+    async def start_task(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
+        """:meth:`run` for a caller that awaits: a sync procedure gets a thread of its own."""
+        from linod import inline
+
+        return await inline.arun(self, ar, lgr)
+
+
+def _comparable(value: Any) -> Any:
+    """A value that stays as it is when the attribute's own value is changed in place."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+
+
+__all__ = ["BackgroundTask", "Daemon", "Decision", "Job", "JobLog"]

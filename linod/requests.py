@@ -1,0 +1,227 @@
+"""The request: what a procedure receives as ``ar``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from linod.choices import LogLevels
+from linod.exceptions import JobCancelled
+
+if TYPE_CHECKING:
+    from linod.capture import Capture
+    from linod.models import BackgroundTask, Job
+
+#: Where a procedure's lines go beside its job's log; they travel up to the site's handlers.
+job_logger = logging.getLogger("linod.job")
+_HERE = __file__
+
+
+class Sink(Protocol):
+    """What whoever runs a job does with what its body says."""
+
+    def progress(self, done: float, total: float | None, text: str) -> None:
+        """Show how far the job is; must be quick, may skip."""
+
+    def guard(self) -> None:
+        """Raise :class:`linod.exceptions.NotMine` unless the job is still this owner's."""
+
+
+class Cancellation:
+    """A flag that says: stop, and why."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+
+    def set(self, reason: str) -> None:
+        """Ask the body to stop; the first reason stands."""
+        if not self._event.is_set():
+            self.reason = reason
+            self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether somebody asked the body to stop."""
+        return self._event.is_set()
+
+
+class BaseRequest:
+    """On whose behalf, for which job and with which arguments a procedure runs; its voice, too.
+
+    :param user: the user that the procedure acts for, or None.
+    :param logger: where its lines go beside the job's own log.
+    :param log_level: lines below this level (a name of ``LogLevels``) are dropped.
+    """
+
+    def __init__(
+        self,
+        user: Any = None,
+        logger: logging.Logger | None = None,
+        *,
+        task: BackgroundTask | None = None,
+        job: Job | None = None,
+        due_at: datetime | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        log_level: str = "INFO",
+        capture: Capture | None = None,
+        sink: Sink | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self.user = user
+        self.logger = logger or job_logger
+        self.task = task
+        self.job = job
+        self.due_at = due_at
+        self.arguments = dict(arguments or {})
+        self.log_level = log_level
+        self.cancellation = cancellation or Cancellation()
+        self._capture = capture
+        self._sink = sink
+
+    def log(self, level: int, message: object, *args: object, **options: Any) -> None:
+        """Say something at a numeric level; ``args`` are merged into the message with ``%``.
+
+        The record reaches the job's log whatever level the logger has: the task's level decides.
+        """
+        if level < LogLevels.get_by_name(self.log_level).num_value:
+            return
+        filename, line, function, stack = _caller(bool(options.pop("stack_info", False)))
+        exc_info = options.pop("exc_info", None)
+        if isinstance(exc_info, BaseException):
+            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+        elif exc_info:
+            exc_info = sys.exc_info()
+        record = self.logger.makeRecord(
+            self.logger.name,
+            level,
+            filename,
+            line,
+            message,
+            args,
+            exc_info,
+            function,
+            options.pop("extra", None),
+            stack,
+        )
+        if options:
+            raise TypeError(f"ar.log() knows no option {next(iter(options))!r}")
+        if self._capture is not None:
+            self._capture.add(record)
+        self.logger.handle(record)
+
+    def debug(self, message: object, *args: object, **options: Any) -> None:
+        """Say a detail that only a developer wants."""
+        self.log(logging.DEBUG, message, *args, **options)
+
+    def info(self, message: object, *args: object, **options: Any) -> None:
+        """Say what is going on."""
+        self.log(logging.INFO, message, *args, **options)
+
+    def warning(self, message: object, *args: object, **options: Any) -> None:
+        """Say what somebody should know."""
+        self.log(logging.WARNING, message, *args, **options)
+
+    def error(self, message: object, *args: object, **options: Any) -> None:
+        """Say what went wrong."""
+        self.log(logging.ERROR, message, *args, **options)
+
+    def critical(self, message: object, *args: object, **options: Any) -> None:
+        """Say what must not wait."""
+        self.log(logging.CRITICAL, message, *args, **options)
+
+    def exception(self, message: object, *args: object, **options: Any) -> None:
+        """Say what went wrong, with the traceback of the exception being handled."""
+        self.log(logging.ERROR, message, *args, **{"exc_info": True, **options})
+
+    async def adebug(self, message: object, *args: object, **options: Any) -> None:
+        """:meth:`debug` for a caller that awaits."""
+        self.debug(message, *args, **options)
+
+    async def ainfo(self, message: object, *args: object, **options: Any) -> None:
+        """:meth:`info` for a caller that awaits."""
+        self.info(message, *args, **options)
+
+    async def awarning(self, message: object, *args: object, **options: Any) -> None:
+        """:meth:`warning` for a caller that awaits."""
+        self.warning(message, *args, **options)
+
+    async def aerror(self, message: object, *args: object, **options: Any) -> None:
+        """:meth:`error` for a caller that awaits."""
+        self.error(message, *args, **options)
+
+    async def acritical(self, message: object, *args: object, **options: Any) -> None:
+        """:meth:`critical` for a caller that awaits."""
+        self.critical(message, *args, **options)
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Show how far the job is: ``done`` of ``total`` (None: unknown), and what it does now."""
+        self.check_cancelled()
+        if self._sink is not None:
+            self._sink.progress(done, total, text)
+
+    def check_cancelled(self) -> None:
+        """Raise :class:`linod.exceptions.JobCancelled` if somebody asked this job to stop."""
+        if self.cancellation.is_set():
+            raise JobCancelled(self.cancellation.reason)
+
+    def guard(self) -> None:
+        """Inside your own transaction: raise ``NotMine`` unless this job is still yours.
+
+        It updates the job's row on the condition that its owner and fence are unchanged, so a
+        taken-over job cannot commit what it wrote in the same transaction.
+        """
+        if self._sink is not None:
+            self._sink.guard()
+
+
+def _caller(with_stack: bool) -> tuple[str, int, str, str | None]:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == _HERE:
+        frame = frame.f_back
+    stack = None
+    if with_stack:
+        import traceback
+
+        stack = "Stack (most recent call last):\n" + "".join(traceback.format_stack(frame))
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, stack
+
+
+class _CurrentOutput(logging.StreamHandler[TextIO]):
+    """Writes to whatever ``sys.stdout`` is at that moment (doctest and pytest replace it)."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """Ignored: the stream is always the current one."""
+
+
+@functools.cache
+def terminal_logger() -> logging.Logger:
+    """A logger that writes plain messages to the current ``sys.stdout`` and nowhere else."""
+    logger = logging.Logger("linod.terminal", logging.DEBUG)
+    logger.addHandler(_CurrentOutput())
+    return logger
+
+
+def login(username: str | None = None) -> BaseRequest:
+    """A request of that user whose log goes to the current ``sys.stdout``; for the shell and tests.
+
+    Raises the user model's ``DoesNotExist`` when there is no such user.
+    """
+    user = None
+    if username is not None:
+        from django.contrib.auth import get_user_model
+
+        user = get_user_model()._default_manager.get_by_natural_key(username)
+    return BaseRequest(user, terminal_logger())

@@ -1,0 +1,21 @@
+"""What the rows and the engine tell the rest of the site, always after the commit.
+
+Receivers must be quick and must not raise: they run in the process that made the change.
+"""
+
+from django.dispatch import Signal
+
+#: Somebody wants the daemons to look now. Arguments: none beyond ``sender``.
+work_arrived = Signal()
+
+#: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).
+jobs_started = Signal()
+
+#: Outcomes were recorded. ``outcomes``: a list of ``linod.claims.Finished``.
+jobs_finished = Signal()
+
+#: A line of the ledger was written. ``decision``: the row.
+decision_made = Signal()
+
+#: The daemon came up, stops or is gone. ``owner``: its uuid, ``state``: a word, ``using``: database.
+daemon_changed = Signal()

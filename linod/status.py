@@ -1,0 +1,63 @@
+"""What a background task is about, in words that people read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+
+if TYPE_CHECKING:
+    from linod.models import BackgroundTask
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment as the site's wall clock shows it, to the second."""
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def distance_text(moment: datetime, now: datetime) -> str:
+    """How far ``moment`` is from ``now``, in its largest unit.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> now = datetime(2026, 11, 22, 5, tzinfo=UTC)
+    >>> distance_text(now + timedelta(hours=23), now), distance_text(now - timedelta(minutes=2), now)
+    ('23 hours from now', '2 minutes ago')
+    >>> distance_text(now + timedelta(seconds=1), now), distance_text(now, now)
+    ('1 second from now', 'now')
+    """
+    seconds = int(abs(moment - now).total_seconds())
+    if seconds == 0:
+        return _("now")
+    if seconds < 60:
+        span = _("%d second") % seconds if seconds == 1 else _("%d seconds") % seconds
+    elif moment > now:
+        span = timeuntil(moment, now, depth=1).replace("\xa0", " ")
+    else:
+        span = timesince(moment, now, depth=1).replace("\xa0", " ")
+    return _("%s from now") % span if moment > now else _("%s ago") % span
+
+
+def status_text(task: BackgroundTask, now: datetime, running_since: datetime | None) -> str:
+    """The first of these that fits; ``running_since``: when its active job began."""
+    if not task.procedure.is_known:
+        return _("Unknown procedure")
+    if running_since is not None:
+        return _("Running since %(moment)s (%(distance)s)") % _when(running_since, now)
+    if task.requested_at is not None:
+        return _("Requested to run asap (since %s)") % moment_text(task.requested_at)
+    if task.disabled and task.disabled_until is not None:
+        return _("Disabled until %s") % moment_text(task.disabled_until)
+    if task.disabled:
+        return _("Disabled")
+    if task.last_start_time is None:
+        return _("Not started")
+    if task.next_run_at is not None:
+        return _("Scheduled to run at %(moment)s (%(distance)s)") % _when(task.next_run_at, now)
+    return _("Not scheduled")
+
+
+def _when(moment: datetime, now: datetime) -> dict[str, str]:
+    return {"moment": moment_text(moment), "distance": distance_text(moment, now)}

@@ -1,0 +1,62 @@
+"""One row for each procedure that has none; rows that exist stay as they are."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Max
+
+from linod import clock, transactions
+from linod.conf import config
+from linod.exceptions import InvalidRecurrence
+from linod.models import BackgroundTask
+from linod.procedures import Procedure, Procedures
+
+logger = logging.getLogger("linod")
+
+
+def sync(using: str | None = None) -> list[BackgroundTask]:
+    """Make the missing rows, in running order behind those that exist; returns the new ones.
+
+    Two processes may do so at the same time: the second waits, then finds nothing missing.
+    """
+    using = using or config().DATABASE
+    made = []
+    with transactions.write(using) as connection:
+        rows = BackgroundTask.objects.using(using)
+        if connection.features.has_select_for_update:
+            _wait_for_turn(using)
+        present = set(rows.values_list("procedure", flat=True))
+        names = {procedure.name for procedure in present}
+        seqno = rows.aggregate(last=Max("seqno"))["last"] or 0
+        for procedure in Procedures.in_running_order():
+            if names.isdisjoint(procedure.names):
+                seqno += 1
+                made.append(_make(procedure, seqno, using))
+    return made
+
+
+def _wait_for_turn(using: str) -> None:
+    """Lock the row of linod's first migration: it exists wherever linod's tables do."""
+    migrations = MigrationRecorder.Migration.objects.using(using).filter(app="linod")
+    list(migrations.select_for_update().order_by("pk")[:1])
+
+
+def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
+    values: dict[str, Any] = {
+        "log_level": "WARNING" if procedure.every_unit == "secondly" else "INFO",
+        **procedure.kwargs,
+    }
+    task = BackgroundTask(procedure=procedure, seqno=seqno, **values)
+    task.fill_start(clock.db_now(using))
+    try:
+        _ = task.recurrence
+    except InvalidRecurrence as error:
+        logger.error("Procedure %s declares a rule that cannot work: %s", procedure, error)
+        task.disabled, task.disabled_reason = True, str(error)
+    with transaction.atomic(using=using):
+        task.save(using=using)
+    return task
