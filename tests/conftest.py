@@ -31,7 +31,9 @@ def database_absence() -> str:
     if settings.TEST_DB not in DRIVERS:
         return ""
     if connection.vendor == "unknown":
-        return f"{settings.TEST_DB}: its driver is missing: pip install '{DRIVERS[settings.TEST_DB]}'"
+        return (
+            f"{settings.TEST_DB}: its driver is missing: pip install '{DRIVERS[settings.TEST_DB]}'"
+        )
     probe = connection.copy()
     probe.settings_dict |= {"NAME": None, "OPTIONS": {"connect_timeout": PATIENCE}}
     try:

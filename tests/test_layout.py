@@ -1,0 +1,504 @@
+"""The floors of the house: imports go down only, at any depth of a module.
+
+::
+
+    4 faces         the command, admin, views, consumers, checks: what people and Django see
+    3 engine        the daemon, its scheduler and its executor, and what they stand on
+    2 rows          models, and the functions that change them
+    1 declarations  procedures and requests: what an application writes and receives
+    0 pure python   no Django, no clock, no I/O
+
+A module imports from its own floor and from those below it, never in a circle. The package
+``linod`` itself stands on no floor: its names are imported when they are used.
+
+What stands under ``if TYPE_CHECKING:`` never runs and is not looked at; that such names serve
+annotations only is held by ruff (TC004).
+"""
+
+import ast
+import graphlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A package's name stands for everything in it.
+FLOORS = {
+    "calendars": 0,
+    "exceptions": 0,
+    "framing": 0,
+    "recurrence": 0,
+    "adoption": 1,
+    "capture": 1,
+    "choices": 1,
+    "conf": 1,
+    "loghandler": 1,
+    "procedures": 1,
+    "requests": 1,
+    "running": 1,
+    "signals": 1,
+    "bulk": 2,
+    "claims": 2,
+    "clock": 2,
+    "fields": 2,
+    "heartbeat": 2,
+    "history": 2,
+    "inline": 2,
+    "ledger": 2,
+    "migrations": 2,
+    "mixins": 2,
+    "models": 2,
+    "planning": 2,
+    "status": 2,
+    "sync": 2,
+    "tables": 2,
+    "transactions": 2,
+    "bridge": 3,
+    "daemon": 3,
+    "executor": 3,
+    "logserver": 3,
+    "scheduler": 3,
+    "testing": 3,
+    "wakeup": 3,
+    "admin": 4,
+    "apps": 4,
+    "checks": 4,
+    "consumers": 4,
+    "listing": 4,
+    "management": 4,
+    "routing": 4,
+    "urls": 4,
+    "views": 4,
+}
+
+# On the engine's floor each of these imports only those after it.
+ENGINE = ("daemon", "scheduler", "executor")
+
+# What floor 0 is made of; everything else might read a clock, a file or a setting.
+PURE = frozenset(
+    "__future__ bisect calendar collections cronsim dataclasses datetime dateutil enum functools"
+    " heapq itertools json linod math operator re struct types typing zoneinfo".split()
+)
+
+# An extra that is missing costs nothing until it is used. The two faces that stand on channels are
+# themselves imported only where channels are used.
+OPTIONAL = frozenset({"channels", "channels_redis", "cronsim", "daphne", "redis"})
+ON_CHANNELS = frozenset({"consumers", "routing"})
+
+# `clock` reads the time for the rows; `testing` replaces it. The engine sleeps by time.monotonic.
+READS_CLOCK = frozenset({"clock", "testing"})
+CLOCKS = frozenset(
+    {
+        "datetime.date.today",
+        "datetime.datetime.now",
+        "datetime.datetime.today",
+        "datetime.datetime.utcnow",
+        "django.db.models.functions.Now",
+        "django.db.models.functions.datetime.Now",
+        "django.utils.timezone.localdate",
+        "django.utils.timezone.now",
+        "time.time",
+        "time.time_ns",
+    }
+)
+CLOCK_FIELDS = frozenset({"auto_now", "auto_now_add"})
+CLOCK_SQL = re.compile(
+    r"\b(clock_timestamp|now|statement_timestamp|sysdate|transaction_timestamp|utc_timestamp)\("
+    r"|\bcurrent_timestamp\b|'now'",
+    re.IGNORECASE,
+)
+
+# In the database a procedure is a name and JSON: nothing there is ever run or imported.
+RUNS_DATA = frozenset(
+    {"__import__", "dill", "eval", "exec", "marshal", "pickle", "shelve"}
+    | {"django.utils.module_loading.import_string"}
+)
+# The public names, and the modules of the installed applications.
+IMPORTS_BY_NAME = frozenset({"", "apps"})
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported thing; ``at_once``: by importing the module, not later by calling it."""
+
+    target: str
+    line: int
+    at_once: bool
+
+    @property
+    def top(self) -> str:
+        return self.target.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the package; its name leaves ``linod`` out: ``management.commands.linod``."""
+
+    name: str
+    source: str
+    path: str = "linod/example.py"
+    siblings: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def floor(self) -> int | None:
+        parts = self.name.split(".")
+        prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+        return next((FLOORS[prefix] for prefix in prefixes if prefix in FLOORS), None)
+
+    @cached_property
+    def nodes(self) -> list[tuple[ast.AST, bool]]:
+        """Every node that can run, and whether importing the module is enough to run it."""
+        return list(running_nodes(ast.parse(self.source), at_once=True))
+
+    @cached_property
+    def imports(self) -> list[Import]:
+        return [
+            Import(target, node.lineno, at_once)
+            for node, at_once in self.nodes
+            if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+            for target in self.targets(node)
+        ]
+
+    def targets(self, node: ast.Import | ast.ImportFrom | ast.Call) -> Iterator[str]:
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(names=names):
+                origin = self.origin(node)
+                for alias in names:
+                    target = f"{origin}.{alias.name}"
+                    yield target if target in self.siblings else origin
+            case ast.Call(args=[ast.Constant(value=str(target))]):
+                if self.dotted(node.func) == "importlib.import_module":
+                    yield target
+
+    def origin(self, node: ast.ImportFrom) -> str:
+        """The absolute name after ``from``."""
+        if not node.level:
+            return node.module or ""
+        here = ["linod", *self.name.split(".")]
+        depth = node.level - (1 if self.path.endswith("__init__.py") else 0)
+        return ".".join([*here[: len(here) - depth], *([node.module] if node.module else [])])
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """What each imported name stands for."""
+        known: dict[str, str] = {}
+        for node, _ in self.nodes:
+            match node:
+                case ast.Import(names=names):
+                    known |= {alias.asname: alias.name for alias in names if alias.asname}
+                case ast.ImportFrom(names=names):
+                    origin = self.origin(node)
+                    known |= {a.asname or a.name: f"{origin}.{a.name}" for a in names}
+        return known
+
+    def dotted(self, node: ast.AST) -> str:
+        match node:
+            case ast.Name(id=name):
+                return self.aliases.get(name, name)
+            case ast.Attribute(value=value, attr=attr):
+                return f"{self.dotted(value)}.{attr}"
+        return "?"
+
+    @cached_property
+    def uses(self) -> list[tuple[str, int]]:
+        """Every name that the code touches, spelled out, with its line."""
+        named = [
+            (self.dotted(node), node.lineno)
+            for node, _ in self.nodes
+            if isinstance(node, ast.Name | ast.Attribute)
+        ]
+        imported = [
+            (f"{self.origin(node)}.{alias.name}", node.lineno)
+            for node, _ in self.nodes
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        ]
+        return named + imported + [(found.target, found.line) for found in self.imports]
+
+    @cached_property
+    def texts(self) -> list[ast.Constant]:
+        """The string constants that are no docstrings."""
+        prose = {id(node.value) for node, _ in self.nodes if isinstance(node, ast.Expr)}
+        return [
+            node
+            for node, _ in self.nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in prose
+        ]
+
+    def at(self, line: int, problem: str) -> str:
+        return f"{self.path}:{line}: {problem}"
+
+
+def running_nodes(node: ast.AST, *, at_once: bool) -> Iterator[tuple[ast.AST, bool]]:
+    yield node, at_once
+    children: list[ast.AST] = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = list(node.orelse)
+    later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in children:
+        yield from running_nodes(child, at_once=at_once and not later)
+
+
+def read_house() -> list[Module]:
+    names = {}
+    for path in sorted((ROOT / "linod").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[path] = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    siblings = frozenset(names.values())
+    return [
+        Module(
+            name=name.partition(".")[2],
+            source=path.read_text(encoding="utf-8"),
+            path=str(path.relative_to(ROOT)),
+            siblings=siblings,
+        )
+        for path, name in names.items()
+    ]
+
+
+HOUSE = read_house()
+
+# The rules: each names what is wrong in one module.
+
+
+def placed(module: Module) -> Iterator[str]:
+    if module.name and module.floor is None:
+        yield module.at(
+            1,
+            f"stands on no floor: add {module.name!r} to FLOORS in tests/test_layout.py, on the"
+            " lowest floor that has everything it imports",
+        )
+
+
+def imports_down(module: Module) -> Iterator[str]:
+    for found in module.imports:
+        if found.top != "linod" or module.floor is None:
+            continue
+        target = Module(found.target.removeprefix("linod").removeprefix("."), "")
+        if not target.name:
+            yield module.at(found.line, "imports from linod itself: name the module")
+        elif target.floor is not None and target.floor > module.floor:
+            yield module.at(
+                found.line,
+                f"imports {found.target} (floor {target.floor}) from floor {module.floor}",
+            )
+
+
+def engine_in_order(module: Module) -> Iterator[str]:
+    if module.name not in ENGINE:
+        return
+    above = ENGINE[: ENGINE.index(module.name)]
+    for found in module.imports:
+        if found.target in {f"linod.{name}" for name in above}:
+            yield module.at(found.line, f"imports {found.target}: {' -> '.join(ENGINE)}")
+
+
+def pure_below(module: Module) -> Iterator[str]:
+    if module.floor == 0:
+        for found in module.imports:
+            if found.top not in PURE:
+                yield module.at(found.line, f"imports {found.target} on floor 0 (see PURE)")
+        for name, line in module.uses:
+            if name in {"open", "input"}:
+                yield module.at(line, f"calls {name}() on floor 0: no I/O there")
+
+
+def models_hidden(module: Module) -> Iterator[str]:
+    if module.floor in {0, 1}:
+        for name, line in module.uses:
+            if name in {"django.apps.apps.get_model", "apps.get_model"}:
+                yield module.at(line, f"get_model() is an import upwards from floor {module.floor}")
+
+
+def extras_late(module: Module) -> Iterator[str]:
+    for found in module.imports:
+        if found.top == "channels":
+            if module.name not in ON_CHANNELS:
+                yield module.at(found.line, "only consumers.py and routing.py import channels")
+        elif found.top in OPTIONAL and found.at_once:
+            yield module.at(found.line, f"{found.top} is optional: import it where it is used")
+
+
+def public_names_late(module: Module) -> Iterator[str]:
+    if not module.name:
+        for found in module.imports:
+            if found.at_once and found.top in {"linod", "django"}:
+                yield module.at(found.line, f"imports {found.target} before it is asked for")
+
+
+def one_clock(module: Module) -> Iterator[str]:
+    if module.floor not in {0, 1, 2, 3} or module.name in READS_CLOCK:
+        return
+    for name, line in module.uses:
+        if name in CLOCKS:
+            yield module.at(line, f"{name}: take the moment as an argument, or ask linod.clock")
+    for node, _ in module.nodes:
+        if isinstance(node, ast.keyword) and node.arg in CLOCK_FIELDS:
+            yield module.at(node.lineno, f"{node.arg} reads this host's clock: ask linod.clock")
+    for text in module.texts:
+        if CLOCK_SQL.search(str(text.value)):
+            yield module.at(text.lineno, f"asks the database for the time: {text.value!r}")
+
+
+def no_foreign_code(module: Module) -> Iterator[str]:
+    for name, line in module.uses:
+        if name in RUNS_DATA or name.partition(".")[0] in RUNS_DATA:
+            yield module.at(line, f"{name}: nothing that was stored is run or imported")
+    for node, _ in module.nodes:
+        if not isinstance(node, ast.Call) or list(module.targets(node)):
+            continue
+        by_name = module.dotted(node.func) == "importlib.import_module"
+        if by_name and module.name not in IMPORTS_BY_NAME:
+            yield module.at(node.lineno, "import_module() of a name that is not written here")
+
+
+def no_print(module: Module) -> Iterator[str]:
+    for name, line in module.uses:
+        if name == "print":
+            yield module.at(line, "print(): log it, or write to the command's stdout")
+
+
+RULES: tuple[Callable[[Module], Iterator[str]], ...] = (
+    placed,
+    imports_down,
+    engine_in_order,
+    pure_below,
+    models_hidden,
+    extras_late,
+    public_names_late,
+    one_clock,
+    no_foreign_code,
+    no_print,
+)
+
+
+def circle(modules: list[Module]) -> list[str]:
+    """The modules that import one another in a circle; nothing when there is none."""
+    graph = {
+        f"linod.{module.name}": {found.target for found in module.imports if found.top == "linod"}
+        for module in modules
+        if module.name
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_house(rule: Callable[[Module], Iterator[str]]) -> None:
+    problems = [problem for module in HOUSE for problem in rule(module)]
+    assert not problems, "\n".join(problems)
+
+
+def test_house_has_no_circle() -> None:
+    assert circle(HOUSE) == []
+
+
+def test_house_is_read_whole() -> None:
+    assert {"exceptions", "recurrence", "models", "daemon"} <= {module.name for module in HOUSE}
+
+
+# The rules themselves: each is broken once in every way that it knows.
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "source"),
+    [
+        (placed, "utils", ""),
+        (placed, "deep.utils", ""),
+        (imports_down, "recurrence", "from linod.conf import config"),
+        (imports_down, "claims", "import linod.daemon"),
+        (imports_down, "claims", "from linod import daemon"),
+        (imports_down, "claims", "from . import daemon"),
+        (imports_down, "claims", "from .daemon import Daemon"),
+        (imports_down, "claims", "def late():\n    from linod.daemon import Daemon"),
+        (imports_down, "claims", "class Row:\n    def late(self):\n        import linod.admin"),
+        (imports_down, "claims", "import importlib\nimportlib.import_module('linod.daemon')"),
+        (imports_down, "claims", "from importlib import import_module as i\ni('linod.daemon')"),
+        (imports_down, "claims", "from linod import BackgroundTask"),
+        (imports_down, "claims", "if TYPE_CHECKING:\n    pass\nelse:\n    import linod.daemon"),
+        (imports_down, "models", "from linod.management.commands.linod import Command"),
+        (imports_down, "migrations.0001_initial", "from .. import admin"),
+        (engine_in_order, "executor", "from linod.scheduler import Scheduler"),
+        (engine_in_order, "scheduler", "def late():\n    from linod import daemon"),
+        (pure_below, "recurrence", "from django.utils import timezone"),
+        (pure_below, "recurrence", "def late():\n    import time"),
+        (pure_below, "framing", "import logging"),
+        (pure_below, "calendars", "zones = open('zones')"),
+        (models_hidden, "procedures", "from django.apps import apps\napps.get_model('linod.Job')"),
+        (extras_late, "bridge", "def late():\n    from channels.layers import get_channel_layer"),
+        (extras_late, "wakeup", "import redis"),
+        (extras_late, "recurrence", "try:\n    import cronsim\nexcept ImportError:\n    pass"),
+        (extras_late, "consumers", "from channels_redis.core import RedisChannelLayer"),
+        (public_names_late, "", "from linod.models import Job"),
+        (one_clock, "claims", "from django.utils import timezone\nnow = timezone.now()"),
+        (one_clock, "models", "from django.utils import timezone as tz\nField(default=tz.now)"),
+        (one_clock, "models", "from django.utils.timezone import now"),
+        (one_clock, "models", "DateTimeField(auto_now_add=True)"),
+        (one_clock, "claims", "import datetime as dt\ndt.datetime.now(dt.UTC)"),
+        (one_clock, "running", "from datetime import datetime\ndatetime.now()"),
+        (one_clock, "scheduler", "import time\ntime.time()"),
+        (one_clock, "claims", "from time import time\ntime()"),
+        (one_clock, "claims", "from django.db.models.functions import Now\nNow()"),
+        (one_clock, "bulk", "cursor.execute('SELECT clock_timestamp()')"),
+        (one_clock, "bulk", "cursor.execute(f'UPDATE {table} SET at = NOW()')"),
+        (no_foreign_code, "fields", "import pickle"),
+        (no_foreign_code, "fields", "def late():\n    from pickle import loads"),
+        (no_foreign_code, "fields", "eval(value)"),
+        (no_foreign_code, "fields", "run = exec"),
+        (no_foreign_code, "conf", "from django.utils.module_loading import import_string as i"),
+        (
+            no_foreign_code,
+            "conf",
+            "from django.utils import module_loading as m\nm.import_string(x)",
+        ),
+        (no_foreign_code, "fields", "import importlib\nimportlib.import_module(path)"),
+        (no_print, "listing", "print('hello')"),
+    ],
+)
+def test_rule_finds(rule: Callable[[Module], Iterator[str]], name: str, source: str) -> None:
+    siblings = frozenset({"linod", "linod.admin", "linod.daemon", "linod.scheduler"})
+    assert list(rule(Module(name, source, siblings=siblings)))
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("daemon", "from linod.executor import run_job\nfrom linod.models import Job"),
+        ("models", "from linod.mixins import Sequenced\nfrom linod.recurrence import Recurrence"),
+        (
+            "requests",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import linod.models",
+        ),
+        ("requests", "import typing\nif typing.TYPE_CHECKING:\n    import linod.models"),
+        ("recurrence", "from datetime import datetime, time\ndef late():\n    import cronsim"),
+        ("consumers", "from channels.consumer import AsyncConsumer"),
+        ("clock", "def db_now():\n    cursor.execute('SELECT clock_timestamp()')"),
+        ("scheduler", "import time\ntime.monotonic()"),
+        ("claims", "def claim(now):\n    '''Take what is due now().'''"),
+        ("", "import importlib\ndef late():\n    return importlib.import_module(name)"),
+    ],
+)
+def test_rules_allow(name: str, source: str) -> None:
+    module = Module(name, source, siblings=frozenset({"linod"}))
+    assert [problem for rule in RULES for problem in rule(module)] == []
+
+
+def test_circle_is_found_at_any_depth() -> None:
+    siblings = frozenset({"linod", "linod.claims", "linod.ledger", "linod.models"})
+    modules = [
+        Module("models", "def late():\n    from linod.claims import claim", siblings=siblings),
+        Module("claims", "from linod import ledger", siblings=siblings),
+        Module("ledger", "from linod.models import Job", siblings=siblings),
+    ]
+    assert set(circle(modules)) == {"linod.models", "linod.claims", "linod.ledger"}
