@@ -9,10 +9,12 @@ variable                default               meaning
 LINOD_REQUIRE_SERVICES  (empty)               1: an absent server is a failure
 LINOD_REDIS_HOST        127.0.0.1             also LINOD_REDIS_PORT; the databases have their own
                                               variables in tests/settings.py
+LINOD_TEST_WHEEL        (empty)               1: the installed linod is tested, or nothing is
 ======================= ===================== =====================================================
 """
 
 import os
+from pathlib import Path
 
 import pytest
 from django.db import OperationalError, connection
@@ -20,6 +22,8 @@ from django.db import OperationalError, connection
 import linod
 from tests import settings
 
+INSTALLED = Path(linod.__path__[0])
+CHECKOUT = Path(__file__).parents[1]
 REQUIRE_SERVICES = os.environ.get("LINOD_REQUIRE_SERVICES") == "1"
 PATIENCE = 3  # seconds that a server gets to answer
 DRIVERS = {"postgresql": "psycopg[binary]", "mariadb": "mysqlclient"}
@@ -37,12 +41,11 @@ def database_absence() -> str:
     probe = connection.copy()
     probe.settings_dict |= {"NAME": None, "OPTIONS": {"connect_timeout": PATIENCE}}
     try:
-        probe.connect()
+        with probe.wrap_database_errors:
+            probe.get_new_connection(probe.get_connection_params()).close()
     except OperationalError as error:
         reason = " ".join(str(error).split())
         return f"{settings.TEST_DB} does not answer: {reason}"
-    finally:
-        probe.close()
     return ""
 
 
@@ -69,11 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     if ABSENCE and REQUIRE_SERVICES:
         raise pytest.UsageError(f"LINOD_REQUIRE_SERVICES=1, but {ABSENCE}")
+    if os.environ.get("LINOD_TEST_WHEEL") == "1" and INSTALLED.parent == CHECKOUT:
+        raise pytest.UsageError(f"LINOD_TEST_WHEEL=1, but linod comes from {CHECKOUT}")
 
 
 def pytest_report_header() -> list[str]:
-    where = next(iter(linod.__path__))
-    return [f"linod: {where}", f"database: {ABSENCE or settings.TEST_DB}"]
+    return [f"linod: {INSTALLED}", f"database: {ABSENCE or settings.TEST_DB}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
