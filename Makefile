@@ -2,6 +2,7 @@
 # make test      everything that is checked, in the order below
 # make format    write the sources as the formatter wants them
 # make bench     the figures, measured on this machine
+# make tox       the built wheel under every interpreter and Django that is supported
 # make coverage  which lines the tests reach
 # make clean     remove what was built (the environment .venv stays)
 #
@@ -62,9 +63,10 @@ bench: install
 coverage: install
 	$(PYTEST) --cov --cov-report=term --cov-report=html
 
-tox:
-	$(BIN)/python -m pip install --quiet "tox>=4.25"
-	$(BIN)/tox
+# Interpreters that only pyenv has are found as well.
+tox: install
+	@$(PIP) install "tox>=4.25"
+	PATH="$$PATH$$(printf ':%s' $(HOME)/.pyenv/versions/3.1[1-9]*/bin)" $(BIN)/tox
 
 clean:
 	rm -rf build dist htmlcov .coverage .coverage.* docs/_build .mypy_cache .pytest_cache .ruff_cache
