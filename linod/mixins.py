@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
@@ -14,12 +13,12 @@ from django.utils.translation import gettext_lazy as _
 from linod import clock
 from linod.choices import Recurrences
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
-from linod.recurrence import DEFAULT_TIME, Recurrence, as_zone, default_start, starts_at_moment
+from linod.recurrence import Recurrence
+from linod.rowrules import rule_of
+from linod.rules import WEEKDAYS, as_zone, default_start
 
 if TYPE_CHECKING:
     from dateutil.rrule import rrule
-
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Sequenced(models.Model):
@@ -35,13 +34,13 @@ class Sequenced(models.Model):
     class Meta:
         abstract = True
 
-    def full_clean(self, *args: Any, **kwargs: Any) -> None:
-        self._fill_seqno()
-        super().full_clean(*args, **kwargs)
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         self._fill_seqno(kwargs.get("using"))
         super().save(*args, **kwargs)
+
+    def full_clean(self, *args: Any, **kwargs: Any) -> None:
+        self._fill_seqno()
+        super().full_clean(*args, **kwargs)
 
     def get_siblings(self, using: str | None = None) -> models.QuerySet[Self]:
         """All rows that share this row's order, in their order, this one among them."""
@@ -72,7 +71,8 @@ class Sequenced(models.Model):
         return self._write_numbers(wanted)
 
     def _fill_seqno(self, using: str | None = None) -> None:
-        if self.seqno is None:
+        seqno: Any = self.seqno  # None until it is saved
+        if seqno is None:
             last = self.get_siblings(using).aggregate(last=models.Max("seqno"))["last"]
             self.seqno = (last or 0) + 1
 
@@ -199,7 +199,7 @@ class RecurrenceSet(models.Model):
         self.every_unit = {"per_weekday": "weekly"}.get(self.every_unit, self.every_unit) or "never"
         try:
             if self.start_date is None or self.start_time is None:
-                self._recurrence_from(clock.db_now(self._state.db))
+                self._recurrence_with(*self._start_from(clock.db_now(self._state.db)))
             else:
                 self.recurrence  # noqa: B018 (it is built to be checked)
         except InvalidRecurrence as error:
@@ -208,8 +208,12 @@ class RecurrenceSet(models.Model):
             raise ValidationError({"every_unit": str(error)}) from error
 
     def fill_start(self, moment: datetime) -> None:
-        """Set what is missing of the start from ``moment`` (aware); see :func:`default_start`."""
-        self.start_date, self.start_time = self._start_from(moment)
+        """Set what is missing of the start from ``moment`` (aware); see :func:`default_start`.
+
+        A row that never recurs begins nowhere: its start is set when it gets a unit.
+        """
+        if self.every_unit not in ("never", "", None):
+            self.start_date, self.start_time = self._start_from(moment)
 
     @property
     def recurrence(self) -> Recurrence:
@@ -227,8 +231,8 @@ class RecurrenceSet(models.Model):
     @property
     def weekdays_text(self) -> str:
         """The days of the week that are ticked, in words: "Monday, Thursday"."""
-        labels = (self._meta.get_field(WEEKDAYS[n]).verbose_name for n in sorted(self.weekdays))
-        return ", ".join(str(label) for label in labels)
+        fields = [self._meta.get_field(WEEKDAYS[n]) for n in sorted(self.weekdays)]
+        return ", ".join(str(getattr(field, "verbose_name", "")) for field in fields)
 
     @property
     def every_text(self) -> str:
@@ -275,12 +279,9 @@ class RecurrenceSet(models.Model):
             clock_time if self.start_time is None else self.start_time,
         )
 
-    def _recurrence_from(self, moment: datetime) -> Recurrence:
-        return self._recurrence_with(*self._start_from(moment))
-
     def _recurrence_with(self, start_date: date | None, start_time: time | None) -> Recurrence:
-        return _build(
-            self.every_unit,
+        return rule_of(
+            self.every_unit or "never",
             self.every,
             start_date,
             start_time,
