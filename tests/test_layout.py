@@ -19,13 +19,10 @@ import ast
 import graphlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.house import Module, read_house
 
 # A package's name stands for everything in it.
 FLOORS = {
@@ -98,8 +95,8 @@ VERSION = "linod.__version__"
 
 # What floor 0 is made of; everything else might read a clock, a file or a setting.
 PURE = frozenset(
-    "__future__ bisect calendar collections cronsim dataclasses datetime dateutil difflib enum functools"
-    " heapq itertools json linod math operator re struct types typing zoneinfo".split()
+    "__future__ bisect calendar collections cronsim dataclasses datetime dateutil difflib enum"
+    " functools heapq itertools json linod math operator re struct types typing zoneinfo".split()
 )
 
 # An extra that is missing costs nothing until it is used. The two faces that stand on channels are
@@ -139,155 +136,20 @@ RUNS_DATA = frozenset(
 IMPORTS_BY_NAME = frozenset({"", "apps"})
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported thing; ``at_once``: by importing the module, not later by calling it."""
-
-    target: str
-    line: int
-    at_once: bool
-
-    @property
-    def top(self) -> str:
-        return self.target.partition(".")[0]
-
-
-@dataclass(frozen=True)
-class Module:
-    """One file of the package; its name leaves ``linod`` out: ``management.commands.linod``."""
-
-    name: str
-    source: str
-    path: str = "linod/example.py"
-    siblings: frozenset[str] = field(default=frozenset(), repr=False)
-
-    @property
-    def floor(self) -> int | None:
-        parts = self.name.split(".")
-        prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-        return next((FLOORS[prefix] for prefix in prefixes if prefix in FLOORS), None)
-
-    @cached_property
-    def nodes(self) -> list[tuple[ast.AST, bool]]:
-        """Every node that can run, and whether importing the module is enough to run it."""
-        return list(running_nodes(ast.parse(self.source), at_once=True))
-
-    @cached_property
-    def imports(self) -> list[Import]:
-        return [
-            Import(target, node.lineno, at_once)
-            for node, at_once in self.nodes
-            if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
-            for target in self.targets(node)
-        ]
-
-    def targets(self, node: ast.Import | ast.ImportFrom | ast.Call) -> Iterator[str]:
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(names=names):
-                origin = self.origin(node)
-                for alias in names:
-                    target = f"{origin}.{alias.name}"
-                    yield target if target in self.siblings else origin
-            case ast.Call(args=[ast.Constant(value=str(target))]):
-                if self.dotted(node.func) == "importlib.import_module":
-                    yield target
-
-    def origin(self, node: ast.ImportFrom) -> str:
-        """The absolute name after ``from``."""
-        if not node.level:
-            return node.module or ""
-        here = ["linod", *self.name.split(".")]
-        depth = node.level - (1 if self.path.endswith("__init__.py") else 0)
-        return ".".join([*here[: len(here) - depth], *([node.module] if node.module else [])])
-
-    @cached_property
-    def aliases(self) -> dict[str, str]:
-        """What each imported name stands for."""
-        known: dict[str, str] = {}
-        for node, _ in self.nodes:
-            match node:
-                case ast.Import(names=names):
-                    known |= {alias.asname: alias.name for alias in names if alias.asname}
-                case ast.ImportFrom(names=names):
-                    origin = self.origin(node)
-                    known |= {a.asname or a.name: f"{origin}.{a.name}" for a in names}
-        return known
-
-    def dotted(self, node: ast.AST) -> str:
-        match node:
-            case ast.Name(id=name):
-                return self.aliases.get(name, name)
-            case ast.Attribute(value=value, attr=attr):
-                return f"{self.dotted(value)}.{attr}"
-        return "?"
-
-    @cached_property
-    def uses(self) -> list[tuple[str, int]]:
-        """Every name that the code touches, spelled out, with its line."""
-        named = [
-            (self.dotted(node), node.lineno)
-            for node, _ in self.nodes
-            if isinstance(node, ast.Name | ast.Attribute)
-        ]
-        imported = [
-            (f"{self.origin(node)}.{alias.name}", node.lineno)
-            for node, _ in self.nodes
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        ]
-        return named + imported + [(found.target, found.line) for found in self.imports]
-
-    @cached_property
-    def texts(self) -> list[ast.Constant]:
-        """The string constants that are no docstrings."""
-        prose = {id(node.value) for node, _ in self.nodes if isinstance(node, ast.Expr)}
-        return [
-            node
-            for node, _ in self.nodes
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if id(node) not in prose
-        ]
-
-    def at(self, line: int, problem: str) -> str:
-        return f"{self.path}:{line}: {problem}"
-
-
-def running_nodes(node: ast.AST, *, at_once: bool) -> Iterator[tuple[ast.AST, bool]]:
-    yield node, at_once
-    children: list[ast.AST] = list(ast.iter_child_nodes(node))
-    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        children = list(node.orelse)
-    later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-    for child in children:
-        yield from running_nodes(child, at_once=at_once and not later)
-
-
-def read_house() -> list[Module]:
-    names = {}
-    for path in sorted((ROOT / "linod").rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        names[path] = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    siblings = frozenset(names.values())
-    return [
-        Module(
-            name=name.partition(".")[2],
-            source=path.read_text(encoding="utf-8"),
-            path=str(path.relative_to(ROOT)),
-            siblings=siblings,
-        )
-        for path, name in names.items()
-    ]
-
-
 HOUSE = read_house()
+
+
+def floor_of(name: str) -> int | None:
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((FLOORS[prefix] for prefix in prefixes if prefix in FLOORS), None)
+
 
 # The rules: each names what is wrong in one module.
 
 
 def placed(module: Module) -> Iterator[str]:
-    if module.name and module.floor is None:
+    if module.name and floor_of(module.name) is None:
         yield module.at(
             1,
             f"stands on no floor: add {module.name!r} to FLOORS in tests/test_layout.py, on the"
@@ -296,15 +158,11 @@ def placed(module: Module) -> Iterator[str]:
 
 
 def imports_down(module: Module) -> Iterator[str]:
+    here = floor_of(module.name)
     for found in module.imports:
-        if found.top != "linod" or module.floor is None:
-            continue
-        target = Module(found.target.removeprefix("linod").removeprefix("."), "")
-        if target.floor is not None and target.floor > module.floor:
-            yield module.at(
-                found.line,
-                f"imports {found.target} (floor {target.floor}) from floor {module.floor}",
-            )
+        there = floor_of(found.target.removeprefix("linod."))
+        if found.top == "linod" and here is not None and there is not None and there > here:
+            yield module.at(found.line, f"imports {found.target} (floor {there}) from floor {here}")
 
 
 def from_their_modules(module: Module) -> Iterator[str]:
@@ -327,7 +185,7 @@ def engine_in_order(module: Module) -> Iterator[str]:
 
 
 def pure_below(module: Module) -> Iterator[str]:
-    if module.floor == 0:
+    if floor_of(module.name) == 0:
         for found in module.imports:
             if found.top not in PURE:
                 yield module.at(found.line, f"imports {found.target} on floor 0 (see PURE)")
@@ -337,10 +195,12 @@ def pure_below(module: Module) -> Iterator[str]:
 
 
 def models_hidden(module: Module) -> Iterator[str]:
-    if module.floor in {0, 1}:
+    if floor_of(module.name) in {0, 1}:
         for name, line in module.uses:
             if name in {"django.apps.apps.get_model", "apps.get_model"}:
-                yield module.at(line, f"get_model() is an import upwards from floor {module.floor}")
+                yield module.at(
+                    line, f"get_model() is an import upwards from floor {floor_of(module.name)}"
+                )
 
 
 def extras_late(module: Module) -> Iterator[str]:
@@ -360,7 +220,7 @@ def public_names_late(module: Module) -> Iterator[str]:
 
 
 def one_clock(module: Module) -> Iterator[str]:
-    if module.floor not in {0, 1, 2, 3} or module.name in READS_CLOCK:
+    if floor_of(module.name) not in {0, 1, 2, 3} or module.name in READS_CLOCK:
         return
     for name, line in module.uses:
         if name in CLOCKS:
@@ -458,6 +318,7 @@ SIBLINGS = frozenset({"linod", *(f"linod.{name}" for name in FLOORS)})
         (imports_down, "claims", "import importlib\nimportlib.import_module('linod.daemon')"),
         (imports_down, "claims", "from importlib import import_module as i\ni('linod.daemon')"),
         (imports_down, "claims", "if TYPE_CHECKING:\n    pass\nelse:\n    import linod.daemon"),
+        (imports_down, "claims", "if not TYPE_CHECKING:\n    import linod.daemon"),
         (imports_down, "models", "from linod.management.commands.linod import Command"),
         (imports_down, "migrations.0001_initial", "from .. import admin"),
         (from_their_modules, "claims", "from linod import BackgroundTask"),
@@ -474,6 +335,7 @@ SIBLINGS = frozenset({"linod", *(f"linod.{name}" for name in FLOORS)})
         (extras_late, "recurrence", "try:\n    import cronsim\nexcept ImportError:\n    pass"),
         (extras_late, "consumers", "from channels_redis.core import RedisChannelLayer"),
         (public_names_late, "", "from linod.models import Job"),
+        (public_names_late, "", "from .models import Job"),
         (one_clock, "claims", "from django.utils import timezone\nnow = timezone.now()"),
         (one_clock, "models", "from django.utils import timezone as tz\nField(default=tz.now)"),
         (one_clock, "models", "from django.utils.timezone import now"),
