@@ -362,7 +362,8 @@ SIBLINGS = frozenset({"linod", *(f"linod.{name}" for name in FLOORS)})
     ],
 )
 def test_rule_finds(rule: Callable[[Module], Iterator[str]], name: str, source: str) -> None:
-    assert list(rule(Module(name, source, siblings=SIBLINGS)))
+    path = "linod/example.py" if name else "linod/__init__.py"
+    assert list(rule(Module(name, source, path, SIBLINGS)))
 
 
 @pytest.mark.parametrize(
