@@ -55,7 +55,10 @@ def command_procedure(
     def run_command(ar: BaseRequest) -> None:
         from django.core.management import call_command
 
-        out, err = _Lines(lambda line: ar.info("%s", line)), _Lines(lambda line: ar.warning("%s", line))
+        out, err = (
+            _Lines(lambda line: ar.info("%s", line)),
+            _Lines(lambda line: ar.warning("%s", line)),
+        )
         try:
             call_command(command, *args, stdout=out, stderr=err, no_color=True, **(options or {}))
         finally:

@@ -36,7 +36,7 @@ class ProcedureField(models.CharField):  # type: ignore[type-arg]
         return procedure_named(str(value))
 
     def get_prep_value(self, value: Any) -> Any:
-        return value.name if isinstance(value, Procedure) else super().get_prep_value(value)
+        return None if value is None else str(value)
 
     def value_to_string(self, obj: models.Model) -> str:
         return str(self.value_from_object(obj))

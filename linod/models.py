@@ -37,6 +37,11 @@ ENGINE_FIELDS = frozenset(
     """next_run_at requested_at requested_by last_start_time last_end_time message failures
     seqno version""".split()
 )
+#: What a run may change on its task.
+SHOWN_FIELDS = (
+    "last_start_time", "last_end_time", "message", "failures", "disabled", "disabled_until",
+    "disabled_reason", "next_run_at", "requested_at", "requested_by_id", "version",
+)  # fmt: skip
 
 
 class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
@@ -81,7 +86,10 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     name = models.CharField(_("Name"), max_length=200, blank=True)
     procedure = ProcedureField(_("Background procedure"))
     arguments = models.JSONField(
-        _("Arguments"), default=dict, blank=True, help_text=_("What the procedure finds in ar.arguments.")
+        _("Arguments"),
+        default=dict,
+        blank=True,
+        help_text=_("What the procedure finds in ar.arguments."),
     )
     log_level = models.CharField(
         _("Logging level"), max_length=10, choices=LogLevels.as_choices(), default="INFO"
@@ -119,12 +127,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         default=False,
         help_text=_("Whether the procedure may begin twice when its daemon dies in the middle."),
     )
-    next_run_at = models.DateTimeField(
-        _("Next run"), null=True, blank=True, editable=False, db_index=True
-    )
-    requested_at = models.DateTimeField(
-        _("Requested at"), null=True, blank=True, editable=False, db_index=True
-    )
+    next_run_at = models.DateTimeField(_("Next run"), null=True, blank=True, editable=False)
+    requested_at = models.DateTimeField(_("Requested at"), null=True, blank=True, editable=False)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         models.SET_NULL,
@@ -147,6 +151,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         verbose_name_plural = _("Background tasks")
         ordering: ClassVar = ["seqno", "id"]
         indexes: ClassVar = [
+            models.Index(fields=["next_run_at", "seqno"], name="linod_task_next_run"),
+            models.Index(fields=["requested_at", "seqno"], name="linod_task_requested"),
             models.Index(fields=["disabled_until"], name="linod_task_disabled_until"),
         ]
         permissions: ClassVar = [
@@ -237,11 +243,19 @@ class BackgroundTask(Sequenced, RecurrenceSet):
             values["version"] = self.version + 1
         with transaction.atomic(using=using):
             if not rows.update(**values):
-                raise ChangedMeanwhile(f"{self} was changed or deleted meanwhile; nothing was saved")
+                raise ChangedMeanwhile(
+                    f"{self} was changed or deleted meanwhile; nothing was saved"
+                )
             if edited:
                 self.version += 1
                 who = getattr(self, "edited_by", None)
-                Decision.objects.record("edited", self, who=who, reason=", ".join(sorted(fields - ENGINE_FIELDS)), using=using)
+                Decision.objects.record(
+                    "edited",
+                    self,
+                    who=who,
+                    reason=", ".join(sorted(fields - ENGINE_FIELDS)),
+                    using=using,
+                )
 
     def _schedule_first(self, moment: datetime) -> None:
         """A new row: its start is an occurrence, also when the start is this very second."""
@@ -336,6 +350,10 @@ class BackgroundTask(Sequenced, RecurrenceSet):
             for name, value in found.items():
                 setattr(self, name, value)
             self._remember(names)
+
+    def reread_state(self) -> None:
+        """Read again what a run changes; what was edited here and not saved stays."""
+        self._reread(*SHOWN_FIELDS)
 
     # What it is about
 

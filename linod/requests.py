@@ -6,12 +6,13 @@ import functools
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from linod.choices import LogLevels
-from linod.exceptions import JobCancelled
+from linod.exceptions import Interruption, JobCancelled
 
 if TYPE_CHECKING:
     from linod.capture import Capture
@@ -38,11 +39,12 @@ class Cancellation:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.reason = ""
+        self.kind: type[Interruption] = JobCancelled
 
-    def set(self, reason: str) -> None:
+    def set(self, reason: str, kind: type[Interruption] = JobCancelled) -> None:
         """Ask the body to stop; the first reason stands."""
         if not self._event.is_set():
-            self.reason = reason
+            self.reason, self.kind = reason, kind
             self._event.set()
 
     def is_set(self) -> bool:
@@ -165,9 +167,9 @@ class BaseRequest:
             self._sink.progress(done, total, text)
 
     def check_cancelled(self) -> None:
-        """Raise :class:`linod.exceptions.JobCancelled` if somebody asked this job to stop."""
+        """Raise an :class:`linod.exceptions.Interruption` if somebody asked this job to stop."""
         if self.cancellation.is_set():
-            raise JobCancelled(self.cancellation.reason)
+            raise self.cancellation.kind(self.cancellation.reason)
 
     def guard(self) -> None:
         """Inside your own transaction: raise ``NotMine`` unless this job is still yours.
@@ -185,8 +187,6 @@ def _caller(with_stack: bool) -> tuple[str, int, str, str | None]:
         frame = frame.f_back
     stack = None
     if with_stack:
-        import traceback
-
         stack = "Stack (most recent call last):\n" + "".join(traceback.format_stack(frame))
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, stack
 

@@ -1,0 +1,106 @@
+"""The one way from the event loop to the database: a thread with a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import connections
+
+from linod import transactions
+
+logger = logging.getLogger("linod")
+Value = TypeVar("Value")
+
+#: Seconds between two tries while the database is away: from, to.
+BACK_OFF = (0.05, 2.0)
+
+
+class Bridge:
+    """Runs functions that use the database, one after another, in one thread.
+
+    Not ``sync_to_async``: its thread-sensitive mode would queue them behind everybody else's.
+    """
+
+    def __init__(self, using: str, name: str = "linod-database") -> None:
+        self.using = using
+        self._work: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, action: Callable[..., Value], *args: Any) -> Value:
+        """The result of ``action(*args)``; it goes on even when the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Value] = loop.create_future()
+        self._work.put((loop, future, action, args))
+        return await future
+
+    async def insist(
+        self,
+        action: Callable[..., Value],
+        *args: Any,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> Value:
+        """:meth:`call`, again and again while it fails for a reason that may pass."""
+        delay = BACK_OFF[0]
+        said = False
+        while True:
+            try:
+                value = await self.call(action, *args)
+            except Exception as error:
+                if not transactions.is_passing(error) or give_up():
+                    raise
+                logger.log(
+                    logging.DEBUG if said or delay < 1 else logging.WARNING,
+                    "The database does not answer, trying again: %s",
+                    str(error).strip().partition("\n")[0],
+                )
+                said = said or delay >= 1
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, BACK_OFF[1])
+            else:
+                if said:
+                    logger.warning("The database answers again")
+                return value
+
+    def close(self) -> None:
+        """End the thread once its queue is empty; its connection is closed."""
+        self._work.put(None)
+        self._thread.join(timeout=10)
+
+    def _serve(self) -> None:
+        while (item := self._work.get()) is not None:
+            loop, future, action, args = item
+            try:
+                transactions.bound_session(self.using)
+                value = action(*args)
+            except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
+                if transactions.is_passing(error):
+                    connections[self.using].close()
+                _deliver(loop, future, None, error)
+            else:
+                _deliver(loop, future, value, None)
+        connections[self.using].close()
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    value: Any,
+    error: BaseException | None,
+) -> None:
+    def settle() -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)

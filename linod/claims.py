@@ -1,0 +1,676 @@
+"""The only file that changes a job's state: claim, gate, finish, reclaim, give up, cancel.
+
+Each function is one group of conditional statements in one short transaction; the count of each
+statement is checked. Where a group does not come out whole, everything is rolled back and the rows
+are taken one by one, so that one row's trouble stays its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db import DataError, IntegrityError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+
+from linod import agenda, bulk, clock, transactions
+from linod.exceptions import AlreadyRunning, LinodError
+from linod.history import Decision, Job, JobLog, time_ordered_uuid
+from linod.models import BackgroundTask
+from linod.procedures import Procedures
+from linod.records import Candidate, Claimed, Finished
+
+logger = logging.getLogger("linod")
+Row = TypeVar("Row")
+State = Job.State
+
+#: The pieces of one owner's log of a job: the next owner's begin behind them (``JobLog.n``).
+PIECES = 100_000
+
+
+class Mismatch(LinodError):
+    """A conditional statement met fewer rows than it was given."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms an owner holds jobs."""
+
+    using: str
+    owner: uuid.UUID
+    lease: float
+    host: str = ""
+    revision: str = ""
+
+
+def _expect(count: int, rows: Sequence[object]) -> None:
+    if count != len(rows):
+        raise Mismatch(f"{count} of {len(rows)} rows met the conditions")
+
+
+def _in_groups(
+    rows: Sequence[Row],
+    together: Callable[[Sequence[Row]], None],
+    alone: Callable[[Row, Exception], None],
+) -> list[Row]:
+    """Do it for all rows in one transaction; when that fails, row by row.
+
+    Returns the rows for which it worked; ``alone`` hears of each other one and why. What may pass
+    by itself (a lock, a lost connection) is raised: the caller tries the same group again.
+    """
+    if not rows:
+        return []
+    try:
+        together(rows)
+    except (Mismatch, IntegrityError, DataError) as error:
+        if len(rows) == 1:
+            alone(rows[0], error)
+            return []
+        return [row for each in rows for row in _in_groups([each], together, alone)]
+    return list(rows)
+
+
+# Claim: a due task gets a job
+
+NEW_JOB = (
+    "id", "task", "procedure", "arguments", "due_at", "trigger", "attempt", "state", "priority",
+    "queue", "active_task", "owner", "fence", "lease_until", "claimed_at", "start_time",
+    "requested_by", "log_level", "error", "missed", "host", "revision",
+)  # fmt: skip
+
+
+def claim(terms: Terms, candidates: Sequence[Candidate], slots: int) -> list[Claimed]:
+    """Give due tasks their jobs: the first ``slots`` of them running, the others claimed.
+
+    One transaction locks the tasks, inserts the jobs and moves the tasks on, each on condition that
+    it is as it was read. Whoever else got hold of a task first keeps it.
+    """
+    got: list[Claimed] = []
+
+    def together(group: Sequence[Candidate]) -> None:
+        with transactions.write(terms.using) as connection:
+            mine = _locked(connection, terms.using, group)
+            now = clock.db_now(terms.using)
+            free = slots - len(got)
+            jobs = [c.job for c in mine if c.job is not None]
+            for position, job in enumerate(jobs):
+                job.state = State.RUNNING if position < free else State.CLAIMED
+                job.start_time = now if position < free else None
+            _insert(connection, terms, jobs, now)
+            _advance(connection, mine, now)
+            for candidate in mine:
+                _note_plan(terms.using, candidate)
+        got.extend(jobs)
+
+    def alone(candidate: Candidate, error: Exception) -> None:
+        _settle_claim(terms.using, candidate, error)
+
+    _in_groups(candidates, together, alone)
+    return got
+
+
+def _locked(
+    connection: BaseDatabaseWrapper, using: str, group: Sequence[Candidate]
+) -> list[Candidate]:
+    """Those of the group that are still as they were read, now locked for this transaction."""
+    rows = agenda.idle_tasks(using).filter(pk__in=[c.task_id for c in group]).order_by("pk")
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    found = {
+        row[0]: row[1:] for row in rows.values_list("pk", "version", "next_run_at", "requested_at")
+    }
+    return [c for c in group if found.get(c.task_id) == (c.version, c.next_run_at, c.requested_at)]
+
+
+def _insert(
+    connection: BaseDatabaseWrapper, terms: Terms, jobs: Sequence[Claimed], now: datetime
+) -> None:
+    until = now + timedelta(seconds=terms.lease)
+    rows = [
+        (
+            job.id, job.task_id, job.procedure, job.arguments, job.due_at, job.trigger,
+            job.attempt, job.state, 0, "default", job.task_id, terms.owner, job.fence, until, now,
+            job.start_time, job.requested_by_id, job.log_level, "", job.missed, terms.host,
+            terms.revision,
+        )
+        for job in jobs
+    ]  # fmt: skip
+    bulk.insert(connection, Job, NEW_JOB, rows)
+
+
+def _advance(
+    connection: BaseDatabaseWrapper, candidates: Sequence[Candidate], now: datetime
+) -> None:
+    """Move tasks on, with what was read in the WHERE: requested ones and due ones apart."""
+    asked = [c for c in candidates if c.requested_at is not None]
+    due = [c for c in candidates if c.requested_at is None and not c.fault]
+    asked_rows = [(None, None, now, None, c.task_id, c.requested_at) for c in asked]
+    change = ("requested_at", "requested_by", "last_start_time", "last_end_time")
+    where = ("id", "requested_at")
+    count = bulk.update(connection, BackgroundTask, change=change, where=where, rows=asked_rows)
+    _expect(count, asked_rows)
+    began = [c for c in due if c.job is not None]
+    due_rows = [(c.plan.next_run_at, now, None, c.task_id, c.version, c.next_run_at) for c in began]
+    change = ("next_run_at", "last_start_time", "last_end_time")
+    where = ("id", "version", "next_run_at")
+    count = bulk.update(connection, BackgroundTask, change=change, where=where, rows=due_rows)
+    _expect(count, due_rows)
+    for candidate in candidates:
+        if candidate.job is None:
+            _move_on(connection.alias, candidate)
+
+
+def _move_on(using: str, candidate: Candidate) -> None:
+    """A task none of whose instants runs: it waits for the next one, or is put aside."""
+    rows = BackgroundTask.objects.using(using).filter(
+        pk=candidate.task_id, version=candidate.version, next_run_at=candidate.next_run_at
+    )
+    if not candidate.fault:
+        _expect(rows.update(next_run_at=candidate.plan.next_run_at), [candidate])
+    elif rows.update(
+        disabled=True,
+        disabled_reason=candidate.fault,
+        next_run_at=None,
+        requested_at=None,
+        version=F("version") + 1,
+    ):
+        logger.error("Disabled task #%s: %s", candidate.task_id, candidate.fault)
+        Decision.objects.record(
+            Decision.Kind.QUARANTINED,
+            candidate.task_id,
+            due_at=candidate.next_run_at,
+            reason=candidate.fault,
+            using=using,
+        )
+
+
+def _note_plan(using: str, candidate: Candidate) -> None:
+    decided = candidate.plan
+    if decided.missed:
+        _note(
+            using, Decision.Kind.COALESCED, candidate, f"one run for {decided.missed + 1} instants"
+        )
+    if decided.skipped:
+        policy = "missed instants are not made up"
+        _note(using, Decision.Kind.SKIPPED, candidate, f"{decided.skipped} skipped: {policy}")
+
+
+def _note(using: str, kind: str, candidate: Candidate, reason: str) -> None:
+    Decision.objects.record(
+        kind,
+        candidate.task_id,
+        due_at=candidate.plan.due_at or candidate.next_run_at,
+        reason=reason,
+        job=candidate.job and candidate.job.id,
+        using=using,
+    )
+
+
+def _settle_claim(using: str, candidate: Candidate, error: Exception) -> None:
+    """A claim that failed alone: somebody was faster, the instant ran before, or the row is ill."""
+    if isinstance(error, Mismatch) or candidate.job is None:
+        return
+    if isinstance(error, DataError):
+        candidate.job, candidate.fault = None, f"{type(error).__name__}: {error}"
+        _move_on(using, candidate)
+        return
+    due_at = candidate.job.due_at
+    ran = Job.objects.using(using).filter(task_id=candidate.task_id, due_at=due_at, attempt=1)
+    if not ran.exists():
+        return  # the other unique key: a job of this task became active meanwhile
+    rows = BackgroundTask.objects.using(using).filter(
+        pk=candidate.task_id, version=candidate.version
+    )
+    if candidate.requested_at is not None:
+        later = candidate.requested_at + timedelta(microseconds=1)
+        rows.filter(requested_at=candidate.requested_at).update(requested_at=later)
+    elif rows.filter(next_run_at=candidate.next_run_at).update(
+        next_run_at=candidate.plan.next_run_at
+    ):
+        _note(using, Decision.Kind.ALREADY_RUN, candidate, "this instant had its job before")
+
+
+def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
+    """Give a task a running job at this moment, whatever its rule says; its rule goes on.
+
+    Raises :class:`linod.exceptions.AlreadyRunning` when it has an active job.
+    """
+    with transactions.write(terms.using) as connection:
+        rows = BackgroundTask.objects.using(terms.using).filter(pk=task.pk)
+        if connection.features.has_select_for_update:
+            rows = rows.select_for_update()
+        row = rows.values(*agenda.TASK_COLUMNS).get()
+        now = clock.db_now(terms.using)
+        job = agenda.new_job(row, terms.owner, now, Job.Trigger.REQUEST)
+        job.requested_by_id, job.start_time = user_id, now
+        active = Job.objects.using(terms.using).filter(active_task=task.pk).first()
+        if active is not None:
+            raise AlreadyRunning(
+                f"{task} is already running, by {active.host or 'another process'}"
+            )
+        _insert(connection, terms, [job], now)
+        _start_tasks(connection, [job], now)
+    return job
+
+
+def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Claimed]:
+    """Take waiting jobs: the first ``slots`` running, the others claimed; the task locked first."""
+    got: list[Claimed] = []
+
+    def together(group: Sequence[Claimed]) -> None:
+        with transactions.write(terms.using) as connection:
+            ids = [job.task_id for job in group if job.task_id is not None]
+            if connection.features.has_select_for_update:
+                tasks = BackgroundTask.objects.using(terms.using).filter(pk__in=ids)
+                list(tasks.select_for_update().order_by("pk").values_list("pk"))
+            now = clock.db_now(terms.using)
+            until = now + timedelta(seconds=terms.lease)
+            free = slots - len(got)
+            taken = [
+                _taken(job, terms, State.RUNNING if n < free else State.CLAIMED, now)
+                for n, job in enumerate(group)
+            ]
+            change = ("state", "owner", "fence", "active_task", "lease_until", "claimed_at",
+                      "start_time", "available_at", "host", "revision")  # fmt: skip
+            rows = [
+                (new.state, terms.owner, new.fence, new.task_id, until, now, new.start_time, None,
+                 terms.host, terms.revision, old.id, State.WAITING, old.fence)
+                for new, old in zip(taken, group, strict=True)
+            ]  # fmt: skip
+            where = ("id", "state", "fence")
+            count = bulk.update(connection, Job, change=change, where=where, rows=rows)
+            _expect(count, rows)
+            _start_tasks(connection, taken, now)
+        got.extend(taken)
+
+    _in_groups(jobs, together, lambda job, error: None)
+    return got
+
+
+def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
+    start = now if state == State.RUNNING else None
+    return replace(job, owner=terms.owner, fence=job.fence + 1, state=state, start_time=start)
+
+
+def _start_tasks(connection: BaseDatabaseWrapper, jobs: Iterable[Claimed], now: datetime) -> None:
+    rows = [(now, None, job.task_id) for job in jobs if job.task_id is not None]
+    change = ("last_start_time", "last_end_time")
+    bulk.update(connection, BackgroundTask, change=change, where=("id",), rows=rows)
+
+
+# The gate: a claimed job begins
+
+
+def gate(terms: Terms, jobs: Sequence[Claimed]) -> list[Claimed]:
+    """Let claimed jobs begin: their bodies may start once, and only after this. Returns those."""
+
+    def together(group: Sequence[Claimed]) -> None:
+        with transactions.write(terms.using) as connection:
+            now = clock.db_now(terms.using)
+            rows = [
+                (State.RUNNING, now, job.id, terms.owner, job.fence, State.CLAIMED) for job in group
+            ]
+            where = ("id", "owner", "fence", "state")
+            count = bulk.update(
+                connection, Job, change=("state", "start_time"), where=where, rows=rows
+            )
+            _expect(count, rows)
+        for job in group:
+            job.state, job.start_time = State.RUNNING, now
+
+    passed = _in_groups(jobs, together, lambda job, error: None)
+    return passed
+
+
+# Finish: what came of a job
+
+
+def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
+    """Record outcomes, each once; returns those that were refused because the job was not mine."""
+    refused: list[Finished] = []
+
+    def together(group: Sequence[Finished]) -> None:
+        ordered = sorted(group, key=lambda each: each.job.task_id or 0)
+        with transactions.write(terms.using) as connection:
+            _end_jobs(connection, terms, [e for e in ordered if not _runs_again(e)])
+            _rerun_jobs(connection, terms, [e for e in ordered if _runs_again(e)])
+            _store_logs(connection, [(e.job, e.pieces, e.log) for e in ordered if e.log])
+            _end_tasks(connection, ordered)
+            for each in ordered:
+                if each.state in (State.FAILED, State.TIMED_OUT):
+                    _after_failure(terms, each)
+
+    def alone(each: Finished, error: Exception) -> None:
+        if isinstance(error, Mismatch) and not _is_recorded(terms, each):
+            refused.append(each)
+        elif isinstance(error, DataError | IntegrityError):
+            # What it says cannot be stored; that it ended must be.
+            plain = replace(
+                each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
+                message="", progress=None,
+            )  # fmt: skip
+            together([plain])
+
+    _in_groups(ended, together, alone)
+    return refused
+
+
+def _is_recorded(terms: Terms, each: Finished) -> bool:
+    """Whether this very outcome is stored already: its COMMIT worked, only the answer was lost."""
+    mine = Job.objects.using(terms.using).filter(
+        pk=each.job.id, owner=terms.owner, fence=each.job.fence, state=each.state
+    )
+    return mine.filter(end_time=each.end_time).exists()
+
+
+def _end_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
+    change = ("state", "error", "result", "progress", "start_time", "end_time", "active_task",
+              "lease_until")  # fmt: skip
+    rows = [
+        (e.state, e.error, e.result, e.progress, e.start_time, e.end_time, None, None,
+         e.job.id, terms.owner, e.job.fence, State.RUNNING)
+        for e in ended
+    ]  # fmt: skip
+    where = ("id", "owner", "fence", "state")
+    _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+
+
+def _runs_again(ended: Finished) -> bool:
+    return ended.state == State.LOST and may_rerun(ended.job)
+
+
+def _rerun_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
+    rows = [
+        (*_rerun(e.job, e.end_time), e.job.id, terms.owner, e.job.fence, State.RUNNING)
+        for e in ended
+    ]
+    where = ("id", "owner", "fence", "state")
+    _expect(bulk.update(connection, Job, change=RERUN, where=where, rows=rows), rows)
+
+
+def _store_logs(
+    connection: BaseDatabaseWrapper, pieces: Sequence[tuple[Claimed, int, str]]
+) -> None:
+    rows = [(job.id, job.fence * PIECES + n, text) for job, n, text in pieces]
+    bulk.insert(connection, JobLog, ("job", "n", "text"), rows)
+
+
+def _end_tasks(connection: BaseDatabaseWrapper, ended: Sequence[Finished]) -> None:
+    """Show the last run on its task; a task that was deleted meanwhile stays deleted."""
+    seen = [e for e in ended if e.job.task_id is not None]
+    well = [e for e in seen if e.state == State.SUCCEEDED]
+    rows = [(e.start_time, e.end_time, e.message, 0, e.job.task_id) for e in well]
+    change: tuple[str, ...] = ("last_start_time", "last_end_time", "message", "failures")
+    bulk.update(connection, BackgroundTask, change=change, where=("id",), rows=rows)
+    others = [e for e in seen if e.state != State.SUCCEEDED]
+    short = [(e.start_time, e.end_time, e.message, e.job.task_id) for e in others]
+    bulk.update(connection, BackgroundTask, change=change[:3], where=("id",), rows=short)
+
+
+def _after_failure(terms: Terms, ended: Finished) -> None:
+    """Try again while attempts remain; else count the failure, and disable the task in the end."""
+    job = ended.job
+    if job.attempt < job.max_attempts:
+        _retry(terms, ended)
+    elif job.task_id is not None:
+        _count_failure(terms.using, ended)
+
+
+def _retry(terms: Terms, ended: Finished) -> None:
+    job = ended.job
+    delay = retry_delay(job.retry_delay, job.attempt)
+    Job.objects.using(terms.using).create(
+        id=time_ordered_uuid(),
+        task_id=job.task_id
+        if BackgroundTask.objects.using(terms.using).filter(pk=job.task_id).exists()
+        else None,
+        procedure=job.procedure,
+        arguments=job.arguments,
+        due_at=job.due_at,
+        trigger=Job.Trigger.RETRY,
+        attempt=job.attempt + 1,
+        state=State.WAITING,
+        available_at=ended.end_time + timedelta(seconds=delay),
+        log_level=job.log_level,
+        requested_by_id=job.requested_by_id,
+        missed=job.missed,
+    )
+    Decision.objects.record(
+        Decision.Kind.RETRIED,
+        job.task_id,
+        due_at=job.due_at,
+        job=job.id,
+        reason=f"attempt {job.attempt} of {job.max_attempts} {ended.state};"
+        f" the next one in {delay:.0f} s",
+        using=terms.using,
+    )
+
+
+def retry_delay(base: float, attempt: int) -> float:
+    """Seconds until the next attempt: doubling, at most a day, a quarter of it by chance."""
+    return float(min(base * 2 ** min(attempt - 1, 20), 86400.0) * random.uniform(0.75, 1.25))
+
+
+def _count_failure(using: str, ended: Finished) -> None:
+    job = ended.job
+    rows = BackgroundTask.objects.using(using).filter(pk=job.task_id)
+    rows.update(failures=F("failures") + 1)
+    reason = ended.error.strip().rpartition("\n")[2][:500] or str(ended.state)
+    worn_out = rows.filter(disabled=False, disable_after__gt=0, failures__gte=F("disable_after"))
+    # A task that somebody edited meanwhile keeps what they said: the failure was another task's.
+    if worn_out.filter(version=job.task_version).update(
+        disabled=True,
+        disabled_until=None,
+        disabled_reason=reason,
+        next_run_at=None,
+        version=F("version") + 1,
+    ):
+        Decision.objects.record(
+            Decision.Kind.DISABLED,
+            job.task_id,
+            due_at=job.due_at,
+            reason=f"after a failure: {reason}",
+            job=job.id,
+            using=using,
+        )
+
+
+def tend(terms: Terms, pieces: Sequence[tuple[Claimed, int, str, Any]]) -> list[uuid.UUID]:
+    """Store what running jobs said since the last time: (job, piece number, text, progress).
+
+    What belongs to a job that is not this owner's any more is dropped. Returns the jobs of this
+    owner that somebody asked to stop.
+    """
+    mine = Job.objects.using(terms.using).filter(owner=terms.owner, state=State.RUNNING)
+    if pieces:
+        with transactions.write(terms.using) as connection:
+            rows = mine.filter(pk__in=[job.id for job, *_rest in pieces])
+            fences = dict(rows.values_list("pk", "fence"))
+            held = [piece for piece in pieces if fences.get(piece[0].id) == piece[0].fence]
+            _store_logs(connection, [(job, n, text) for job, n, text, _progress in held if text])
+            _show_progress(connection, terms, held)
+    return list(mine.exclude(cancel_requested_at=None).values_list("pk", flat=True))
+
+
+def _show_progress(
+    connection: BaseDatabaseWrapper,
+    terms: Terms,
+    pieces: Sequence[tuple[Claimed, int, str, Any]],
+) -> None:
+    """Write how far jobs are; one whose body holds its row (``ar.guard()``) is shown later."""
+    shown = {
+        job.id: (progress, job.id, job.fence) for job, _n, _text, progress in pieces if progress
+    }
+    rows = Job.objects.using(terms.using).filter(pk__in=shown)
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    free = [shown[pk] for pk in rows.values_list("pk", flat=True)] if shown else []
+    bulk.update(connection, Job, change=("progress",), where=("id", "fence"), rows=free)
+
+
+# Leases
+
+
+def heartbeat(terms: Terms) -> int:
+    """Renew the lease of all jobs that this owner holds; returns how many.
+
+    A row that a body has locked (``ar.guard()``) is passed by: nobody can take it over, either.
+    """
+    with transactions.write(terms.using) as connection:
+        rows = Job.objects.using(terms.using).filter(owner=terms.owner, lease_until__isnull=False)
+        if connection.features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True)
+        ids = list(rows.values_list("pk", flat=True))
+        if not ids:
+            return 0
+        until = clock.db_now(terms.using) + timedelta(seconds=terms.lease)
+        return (
+            Job.objects.using(terms.using)
+            .filter(pk__in=ids, owner=terms.owner, lease_until__isnull=False)
+            .update(lease_until=until)
+        )
+
+
+def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
+    """Take over what dead owners held: claimed jobs are returned as mine, running ones are lost."""
+    now = clock.db_now(terms.using)
+    expired = (
+        Job.objects.using(terms.using)
+        .filter(lease_until__lt=now, procedure__in=Procedures.known_names())
+        .exclude(owner=terms.owner)
+        .select_related("task")
+        .order_by("lease_until")[:limit]
+    )
+    found = [(job.lease_until, agenda.from_row(job, terms.owner)) for job in expired]
+    got: list[Claimed] = []
+
+    def take(group: Sequence[tuple[datetime | None, Claimed]]) -> None:
+        until = now + timedelta(seconds=terms.lease)
+        with transactions.write(terms.using) as connection:
+            rows = [
+                (terms.owner, job.fence + 1, until, job.id, State.CLAIMED, job.fence, lease)
+                for lease, job in group
+            ]
+            change = ("owner", "fence", "lease_until")
+            where = ("id", "state", "fence", "lease_until")
+            _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+            for _lease, job in group:
+                _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, "its daemon was silent")
+        got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in group)
+
+    def lose(group: Sequence[tuple[datetime | None, Claimed]]) -> None:
+        with transactions.write(terms.using) as connection:
+            _lose(connection, terms, group, now)
+
+    _in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
+    _in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
+    return got
+
+
+def _lose(
+    connection: BaseDatabaseWrapper,
+    terms: Terms,
+    group: Sequence[tuple[datetime | None, Claimed]],
+    now: datetime,
+) -> None:
+    reason = "its daemon was silent for a lease while the job ran"
+    again = [(lease, job) for lease, job in group if may_rerun(job)]
+    lost = [(lease, job) for lease, job in group if not may_rerun(job)]
+    where = ("id", "state", "fence", "lease_until")
+    rows: list[tuple[Any, ...]]
+    rows = [(*_rerun(job, now), job.id, State.RUNNING, job.fence, lease) for lease, job in again]
+    _expect(bulk.update(connection, Job, change=RERUN, where=where, rows=rows), rows)
+    change = ("state", "error", "end_time", "active_task", "lease_until", "fence")
+    rows = [
+        (
+            State.LOST,
+            reason,
+            now,
+            None,
+            None,
+            job.fence + 1,
+            job.id,
+            State.RUNNING,
+            job.fence,
+            lease,
+        )
+        for lease, job in lost
+    ]
+    _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+    rows = [(now, f"Lost: {reason}", j.task_id) for _, j in group if j.task_id is not None]
+    bulk.update(
+        connection, BackgroundTask, change=("last_end_time", "message"), where=("id",), rows=rows
+    )
+    for _lease, job in group:
+        _note_job(terms.using, Decision.Kind.LOST, job, reason)
+
+
+RERUN = ("state", "attempt", "fence", "owner", "active_task", "lease_until", "start_time",
+         "available_at")  # fmt: skip
+
+
+def _rerun(job: Claimed, now: datetime) -> tuple[Any, ...]:
+    """The values of a lost job that waits for its next attempt."""
+    return (State.WAITING, job.attempt + 1, job.fence + 1, None, None, None, None, now)
+
+
+def may_rerun(job: Claimed) -> bool:
+    """Whether a lost job begins again: its task allows it, and attempts remain."""
+    return job.rerun_lost and job.attempt < job.max_attempts
+
+
+def _note_job(using: str, kind: str, job: Claimed, reason: str) -> None:
+    Decision.objects.record(
+        kind, job.task_id, due_at=job.due_at, reason=reason, job=job.id, using=using
+    )
+
+
+def release(terms: Terms) -> int:
+    """Let go of jobs that have not begun: their lease ends now, and any daemon takes them over."""
+    return (
+        Job.objects.using(terms.using)
+        .filter(owner=terms.owner, state=State.CLAIMED)
+        .update(lease_until=clock.db_now(terms.using))
+    )
+
+
+# What people ask
+
+
+def cancel(using: str, job_id: uuid.UUID, who: Any = None) -> bool:
+    """Cancel a job: at once before it began; a running one is asked to stop. False: it has ended."""
+    now = clock.db_now(using)
+    rows = Job.objects.using(using).filter(pk=job_id)
+    with transactions.write(using):
+        before = rows.filter(state__in=[State.WAITING, State.CLAIMED]).update(
+            state=State.CANCELLED,
+            end_time=now,
+            active_task=None,
+            lease_until=None,
+            available_at=None,
+            fence=F("fence") + 1,
+        )
+        if not before and not rows.filter(state=State.RUNNING).update(cancel_requested_at=now):
+            return False
+        job = rows.values("task_id", "due_at").get()
+        Decision.objects.record(
+            Decision.Kind.CANCELLED,
+            job["task_id"],
+            due_at=job["due_at"],
+            job=job_id,
+            who=who,
+            using=using,
+        )
+    return True
+
+
+def guard(using: str, job: Claimed) -> bool:
+    """Whether the job is still its owner's; locks its row until the caller's transaction ends."""
+    mine = Job.objects.using(using).filter(pk=job.id, owner=job.owner, fence=job.fence)
+    return bool(mine.filter(state=State.RUNNING).update(fence=job.fence))

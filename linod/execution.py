@@ -1,0 +1,142 @@
+"""One claimed job and its body: makes the request, runs, and says what is to be recorded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils.functional import SimpleLazyObject
+
+from linod import claims
+from linod.capture import Capture
+from linod.choices import LogLevels
+from linod.exceptions import Interruption, JobCancelled, NotMine
+from linod.history import Job
+from linod.models import BackgroundTask
+from linod.records import Claimed, Finished
+from linod.requests import BaseRequest, Cancellation
+from linod.running import Body, Outcome
+
+#: Characters of the last job's log that the task's ``message`` shows.
+MESSAGE = 8 * 1024
+
+
+class Execution:
+    """A job that this process runs; the sink of its request.
+
+    :param moment: gives the database's time, as far as this process knows it.
+    """
+
+    def __init__(
+        self,
+        job: Claimed,
+        using: str,
+        moment: Callable[[], datetime],
+        *,
+        user: Any = None,
+        logger: logging.Logger | None = None,
+        task: BackgroundTask | None = None,
+    ) -> None:
+        self.job = job
+        self.using = using
+        self.moment = moment
+        self.cancellation = Cancellation()
+        self.log = Capture(LogLevels.get_by_name(job.log_level, LogLevels.INFO).num_value)
+        self.pieces = 0
+        self._began: float | None = None
+        self.shown: dict[str, Any] | None = None
+        self._progress: dict[str, Any] | None = None
+        self._said = ""
+        self.ar = BaseRequest(
+            user,
+            logger,
+            task=task or self._lazy(BackgroundTask, job.task_id),
+            job=self._lazy(Job, job.id),
+            due_at=job.due_at,
+            arguments=job.arguments,
+            log_level=job.log_level,
+            capture=self.log,
+            sink=self,
+            cancellation=self.cancellation,
+        )
+        self.body = Body(job.procedure, self.ar, self.log)
+
+    def _lazy(self, model: Any, key: Any) -> Any:
+        """The row, read when the body first asks for it."""
+        if key is None:
+            return None
+        return SimpleLazyObject(lambda: model.objects.using(self.using).get(pk=key))
+
+    def run(self) -> Finished:
+        """Run the body in this thread."""
+        self._begin()
+        return self.finished(self.body.call())
+
+    async def arun(self) -> Finished:
+        """Run an async body in the current event loop."""
+        self._begin()
+        return self.finished(await self.body.acall())
+
+    def _begin(self) -> None:
+        self.job.start_time = self.moment()
+        self._began = time.monotonic()
+        self.ar.info("Start %s...", self.job.label)
+
+    def finished(self, outcome: Outcome) -> Finished:
+        """What is to be recorded now that the body has ended."""
+        text = self.log.drain_all()
+        return Finished(
+            self.job,
+            outcome.state,
+            self.job.start_time or self.moment(),
+            self._end_time(),
+            error=outcome.error,
+            result=outcome.result,
+            progress=self._progress,
+            log=text,
+            pieces=self.pieces,
+            message=(self._said + text)[-MESSAGE:],
+        )
+
+    def _end_time(self) -> datetime:
+        """The begin and what has passed since: the database's clock may have been set meanwhile."""
+        if self.job.start_time is None or self._began is None:
+            return self.moment()
+        return self.job.start_time + timedelta(seconds=time.monotonic() - self._began)
+
+    def lost(self, reason: str) -> Finished:
+        """What is to be recorded of a body that did not end in time; it may still be running."""
+        return self.finished(Outcome("lost", error=reason))
+
+    def take_piece(self) -> tuple[Claimed, int, str, Any] | None:
+        """What the body said since the last call, to be stored while it runs; None: nothing."""
+        text, progress = self.log.drain(), self._progress
+        if not text and progress is self.shown:
+            return None
+        piece = (self.job, self.pieces, text, progress if progress is not self.shown else None)
+        self.shown = progress
+        self._said = (self._said + text)[-MESSAGE:]
+        self.pieces += 1
+        return piece
+
+    def stop(self, reason: str, kind: type[Interruption] = JobCancelled) -> None:
+        """Ask the body to stop; it notices at its next ``check_cancelled()``."""
+        self.cancellation.set(reason, kind)
+
+    def interrupt(self) -> None:
+        """Raise the reason inside the body: for one that did not notice."""
+        self.body.interrupt(self.cancellation.kind)
+
+    # The sink of the request
+
+    def progress(self, done: float, total: float | None, text: str) -> None:
+        """Keep how far the job is, for the next write."""
+        self._progress = {"done": done, "total": total, "text": text}
+
+    def guard(self) -> None:
+        """See :meth:`linod.requests.BaseRequest.guard`."""
+        if not claims.guard(self.using, self.job):
+            raise NotMine(f"{self.job.label}: the job was taken over; nothing of it may count")

@@ -1,0 +1,182 @@
+"""Runs bodies: sync ones in threads of its own, async ones in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import close_old_connections
+
+from linod import capture
+from linod.exceptions import Interruption, JobCancelled, JobTimedOut
+from linod.execution import Execution
+from linod.records import Claimed, Finished
+
+logger = logging.getLogger("linod")
+
+#: Seconds that a body has to notice that it should stop, before it is interrupted.
+PATIENCE = 2.0
+#: Seconds after an interruption from which on a body counts as stuck.
+STUCK_AFTER = 30.0
+#: How many ended bodies the measured duration looks back on.
+LOOK_BACK = 50
+
+
+class Executor:
+    """So many slots, and what runs in them.
+
+    :param slots: how many bodies run at the same time.
+    :param moment: gives the database's time.
+    :param wake: called in the event loop when a body has ended.
+    """
+
+    def __init__(
+        self, using: str, slots: int, moment: Callable[[], datetime], wake: Callable[[], None]
+    ) -> None:
+        self.using = using
+        self.slots = slots
+        self.moment = moment
+        self.user: Any = None
+        self.running: dict[uuid.UUID, Execution] = {}
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._ended: deque[tuple[Execution, Finished]] = deque()
+        self._durations: deque[float] = deque(maxlen=LOOK_BACK)
+        self._interrupted: dict[uuid.UUID, float] = {}
+        self._timers: dict[uuid.UUID, list[asyncio.TimerHandle]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._work: queue.SimpleQueue[Execution] = queue.SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+
+    @property
+    def free(self) -> int:
+        """How many more bodies may begin now."""
+        return self.slots - len(self.running)
+
+    def start(self, jobs: Sequence[Claimed]) -> None:
+        """Begin the bodies of jobs that have passed the gate; their slots must be free."""
+        for job in jobs:
+            execution = Execution(job, self.using, self.moment, user=self.user)
+            if execution.log.level < logging.INFO:
+                capture.install(execution.log.level)
+            self.running[job.id] = execution
+            if job.timeout is not None:
+                self._later(job.id, job.timeout, self._time_out, execution)
+            if job.procedure.is_async:
+                task = self._loop.create_task(self._run_async(execution))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                self._hand_over(execution)
+
+    def run_job(self, execution: Execution) -> None:
+        """Run one sync job in a worker's thread."""
+        close_old_connections()
+        finished = execution.run()
+        close_old_connections()
+        self._loop.call_soon_threadsafe(self._note_end, execution, finished)
+
+    async def _run_async(self, execution: Execution) -> None:
+        self._note_end(execution, await execution.arun())
+
+    def _hand_over(self, execution: Execution) -> None:
+        if self._threads < min(len(self.running), self.slots):
+            self._threads += 1
+            name = f"linod-worker-{self._threads}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._work.put(execution)
+
+    def _serve(self) -> None:
+        while True:
+            self.run_job(self._work.get())
+
+    # What has ended
+
+    def _note_end(self, execution: Execution, finished: Finished) -> None:
+        if self.running.pop(execution.job.id, None) is None:
+            return  # it was given up before
+        for timer in self._timers.pop(execution.job.id, ()):
+            timer.cancel()
+        self._interrupted.pop(execution.job.id, None)
+        self._durations.append((finished.end_time - finished.start_time).total_seconds())
+        self._ended.append((execution, finished))
+        self._wake()
+
+    def take_ended(self) -> list[Finished]:
+        """The outcomes that came since the last call."""
+        ended = []
+        while self._ended:
+            ended.append(self._ended.popleft()[1])
+        return ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether outcomes wait to be recorded."""
+        return bool(self._ended)
+
+    def mean_duration(self) -> float:
+        """Seconds that a body takes, by the last ones and by the age of those still running."""
+        now = self.moment()
+        ages = [
+            (now - execution.job.start_time).total_seconds()
+            for execution in list(self.running.values())
+            if execution.job.start_time is not None
+        ]
+        seen = [*self._durations, *ages]
+        return sum(seen) / len(seen) if seen else 1.0
+
+    # Stopping bodies
+
+    def cancel(self, job_id: uuid.UUID, reason: str) -> None:
+        """Ask a running body to stop; interrupt it when it does not notice."""
+        execution = self.running.get(job_id)
+        if execution is not None and not execution.cancellation.is_set():
+            self._stop(execution, reason, JobCancelled)
+
+    def cancel_all(self, reason: str) -> None:
+        """Ask all running bodies to stop."""
+        for job_id in list(self.running):
+            self.cancel(job_id, reason)
+
+    def _time_out(self, execution: Execution) -> None:
+        self._stop(execution, f"it ran longer than {execution.job.timeout:g} s", JobTimedOut)
+
+    def _stop(self, execution: Execution, reason: str, kind: type[Interruption]) -> None:
+        execution.stop(reason, kind)
+        patience = 0.0 if execution.job.procedure.is_async else PATIENCE
+        self._later(execution.job.id, patience, self._interrupt, execution)
+
+    def _interrupt(self, execution: Execution) -> None:
+        self._interrupted[execution.job.id] = time.monotonic()
+        execution.interrupt()
+
+    def _later(
+        self,
+        job_id: uuid.UUID,
+        seconds: float,
+        action: Callable[[Execution], None],
+        execution: Execution,
+    ) -> None:
+        timer = self._loop.call_later(seconds, action, execution)
+        self._timers.setdefault(job_id, []).append(timer)
+
+    def give_up(self, reason: str) -> list[Finished]:
+        """The outcome "lost" for all that still run; whatever they do from here on is dropped."""
+        executions, self.running = list(self.running.values()), {}
+        return [execution.lost(reason) for execution in executions]
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every slot holds a body that ignores its interruption."""
+        limit = time.monotonic() - STUCK_AFTER
+        stuck = [job_id for job_id, since in self._interrupted.items() if since < limit]
+        return len(stuck) >= self.slots

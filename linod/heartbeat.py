@@ -1,0 +1,85 @@
+"""Keeping leases alive, from a thread and a connection of its own: no body can hold it up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import connections
+
+from linod import transactions
+
+logger = logging.getLogger("linod")
+
+
+class Heartbeat(threading.Thread):
+    """Calls ``beat`` every ``interval`` seconds until stopped; survives the database's absence.
+
+    :param beat: writes to the database; what it raises and may pass by itself is tried again.
+    :param distrust: called, once per absence, when the last success is ``patience`` seconds ago: the
+        leases cannot be trusted any more. Seconds are the monotonic clock's.
+    """
+
+    def __init__(
+        self,
+        beat: Callable[[], object],
+        *,
+        using: str,
+        interval: float,
+        patience: float,
+        distrust: Callable[[], None],
+        name: str = "linod-heartbeat",
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.beat = beat
+        self.using = using
+        self.interval = interval
+        self.patience = patience
+        self.distrust = distrust
+        self._stopping = threading.Event()
+        self._last = time.monotonic()
+        self._trusted = True
+
+    def run(self) -> None:
+        """Beat until :meth:`stop`."""
+        try:
+            delay = self.interval
+            while not self._stopping.wait(delay):
+                delay = self._try_to_beat()
+        finally:
+            connections[self.using].close()
+
+    def _try_to_beat(self) -> float:
+        began = time.monotonic()
+        try:
+            transactions.bound_session(self.using)
+            self.beat()
+        except Exception as error:
+            if not transactions.is_passing(error):
+                raise
+            connections[self.using].close()
+            logger.debug("No heartbeat: %s", error)
+            return self._after_failure()
+        # Counted from before the statement: its answer may have taken long.
+        self._last, self._trusted = began, True
+        return self.interval
+
+    def _after_failure(self) -> float:
+        left = self._last + self.patience - time.monotonic()
+        if left <= 0 and self._trusted:
+            self._trusted = False
+            self.distrust()
+        return min(self.interval, 1.0, left) if left > 0 else min(self.interval, 1.0)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the leases were renewed in time."""
+        return self._trusted
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout=10)

@@ -1,0 +1,177 @@
+"""Running a task here and now, in the caller's process: ``BackgroundTask.run()`` and its twin."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db import connections
+
+from linod import capture, claims, clock, transactions
+from linod.claims import Terms
+from linod.conf import config
+from linod.exceptions import InsideTransaction, JobTimedOut
+from linod.execution import Execution
+from linod.heartbeat import Heartbeat
+from linod.history import Job
+from linod.models import BackgroundTask
+from linod.records import Finished
+from linod.requests import BaseRequest
+
+logger = logging.getLogger("linod")
+Value = TypeVar("Value")
+
+#: Seconds between two writes of a running job's log and progress.
+WRITE_EVERY = 1.0
+#: Times that a statement is tried which may work in a moment.
+TRIES = 8
+
+
+def run(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
+    """See :meth:`linod.models.BackgroundTask.run`."""
+    terms = _terms(task)
+    execution = _begin(task, ar, lgr, terms)
+    with _kept_alive(execution, terms), _bounded(execution):
+        finished = execution.run()
+    return _end(task, terms, finished)
+
+
+async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
+    """See :meth:`linod.models.BackgroundTask.start_task`."""
+    terms = _terms(task)
+    execution = await in_own_thread(lambda: _begin(task, ar, lgr, terms))
+    with _kept_alive(execution, terms), _bounded(execution):
+        if execution.job.procedure.is_async:
+            finished = await execution.arun()
+        else:
+            finished = await in_own_thread(execution.run)
+    return await in_own_thread(lambda: _end(task, terms, finished))
+
+
+def _terms(task: BackgroundTask) -> Terms:
+    using = task._state.db or config().DATABASE
+    if connections[using].in_atomic_block:
+        raise InsideTransaction(f"{task}: call run() outside of atomic()")
+    return Terms(using, uuid.uuid4(), config().LEASE, socket.gethostname())
+
+
+def _begin(
+    task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None, terms: Terms
+) -> Execution:
+    user_id = getattr(ar.user, "pk", None)
+    job = _insist(terms.using, lambda: claims.claim_now(terms, task, user_id))
+    execution = Execution(
+        job, terms.using, _moment(job.due_at), user=ar.user, logger=lgr or ar.logger, task=task
+    )
+    capture.install(min(execution.log.level, logging.INFO))
+    return execution
+
+
+def _moment(now: datetime) -> Callable[[], datetime]:
+    """The database's time from here on, by the monotonic clock."""
+    began = time.monotonic()
+    return lambda: now + timedelta(seconds=time.monotonic() - began)
+
+
+def _end(task: BackgroundTask, terms: Terms, finished: Finished) -> Job:
+    for refused in _insist(terms.using, lambda: claims.finish(terms, [finished])):
+        logger.warning("%s was taken over; its outcome was dropped", refused.job.label)
+    task.reread_state()
+    return Job.objects.using(terms.using).get(pk=finished.job.id)
+
+
+def _insist(using: str, action: Callable[[], Value]) -> Value:
+    """Do it, again when it failed for a reason that may pass; the last failure is raised."""
+    for attempt in range(TRIES):
+        try:
+            return action()
+        except Exception as error:
+            if attempt == TRIES - 1 or not transactions.is_passing(error):
+                raise
+            connections[using].close()
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
+    """Renew the lease and write the log while the body runs."""
+    renewed = time.monotonic()
+
+    def beat() -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed >= terms.lease / 3:
+            claims.heartbeat(terms)
+            renewed = time.monotonic()
+        piece = execution.take_piece()
+        if claims.tend(terms, [piece] if piece is not None else []):
+            execution.stop("somebody cancelled it")
+
+    heart = Heartbeat(
+        beat,
+        using=terms.using,
+        interval=min(WRITE_EVERY, terms.lease / 3),
+        patience=terms.lease * 5 / 6,
+        distrust=lambda: execution.stop("its lease could not be renewed"),
+    )
+    heart.start()
+    try:
+        yield
+    finally:
+        heart.stop()
+
+
+@contextmanager
+def _bounded(execution: Execution) -> Iterator[None]:
+    """Interrupt the body when its time is over."""
+    if execution.job.timeout is None:
+        yield
+        return
+
+    def time_out() -> None:
+        execution.stop(f"it ran longer than {execution.job.timeout:g} s", JobTimedOut)
+        execution.interrupt()
+
+    timer = threading.Timer(execution.job.timeout, time_out)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def in_own_thread(action: Callable[[], Value]) -> Value:
+    """Run something that waits in a thread of its own, whose database connections end with it.
+
+    Not ``sync_to_async``: its thread-sensitive mode queues all callers in one thread.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Value] = loop.create_future()
+    context = copy_context()
+
+    def work() -> None:
+        try:
+            value: Any = context.run(action)
+        except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
+            loop.call_soon_threadsafe(_settle, future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(_settle, future.set_result, value)
+        finally:
+            connections.close_all()
+
+    def _settle(setter: Callable[[Any], None], value: Any) -> None:
+        if not future.done():
+            setter(value)
+
+    threading.Thread(target=work, name="linod-inline", daemon=True).start()
+    return await future

@@ -1,0 +1,74 @@
+"""What the engine carries in memory between the rows and the bodies."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from linod.models import BackgroundTask
+from linod.planning import Plan
+from linod.procedures import Procedure
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job that this owner holds, with what its task said when it was claimed."""
+
+    id: uuid.UUID
+    owner: uuid.UUID
+    fence: int
+    state: str
+    task_id: int | None
+    procedure: Procedure
+    arguments: dict[str, Any]
+    due_at: datetime
+    trigger: str
+    attempt: int
+    log_level: str
+    requested_by_id: Any = None
+    missed: int = 0
+    start_time: datetime | None = None
+    timeout: float | None = None
+    max_attempts: int = 1
+    retry_delay: float = 60.0
+    rerun_lost: bool = False
+    task_version: int = 0
+
+    @property
+    def label(self) -> str:
+        """How people call it: the task's name, or the procedure's for ad-hoc work."""
+        if self.task_id is None:
+            return str(self.procedure)
+        return f"{BackgroundTask._meta.verbose_name} #{self.task_id} {self.procedure}"
+
+
+@dataclass(slots=True)
+class Finished:
+    """What came of a job, to be recorded: its final state and all that it leaves behind."""
+
+    job: Claimed
+    state: str
+    start_time: datetime
+    end_time: datetime
+    error: str = ""
+    result: Any = None
+    progress: Any = None
+    log: str = ""
+    pieces: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A task that seems due, as it was read before the transaction, and what to do about it."""
+
+    job: Claimed | None
+    task_id: int
+    version: int
+    seqno: int
+    requested_at: datetime | None
+    next_run_at: datetime | None
+    plan: Plan
+    fault: str = ""

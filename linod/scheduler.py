@@ -1,0 +1,268 @@
+"""The loop: record what ended, let claimed jobs begin, claim what is due, sleep until the next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import connections
+
+from linod import agenda, claims, retention, signals
+from linod.agenda import Agenda
+from linod.bridge import Bridge
+from linod.claims import Terms
+from linod.conf import Config
+from linod.executor import Executor
+from linod.history import Decision, Job
+from linod.models import BackgroundTask
+from linod.records import Claimed, Finished
+
+logger = logging.getLogger("linod")
+
+#: Most jobs that are claimed before a slot is free for them, by vendor.
+PREFETCH = {"mysql": 100, "postgresql": 200, "sqlite": 200}
+#: Seconds of work that are claimed ahead.
+AHEAD = 0.25
+#: Seconds until the next look when something is due and nothing could be claimed.
+RELUCTANT = 1.0
+#: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
+UPKEEP = 1.0
+#: Seconds between two clean-ups of the history.
+RETENTION = 3600.0
+
+
+class Offset:
+    """The database's clock by the monotonic one; measured again at each visit."""
+
+    def __init__(self, now: datetime) -> None:
+        self._origin = now
+        self._at = time.monotonic()
+
+    def moment(self) -> datetime:
+        """The database's time now, as far as the last measurement tells."""
+        return self._origin + timedelta(seconds=time.monotonic() - self._at)
+
+    def measure(self, now: datetime, at: float) -> float:
+        """Take a measurement made at ``at`` (monotonic); returns the seconds of the jump."""
+        jump = (now - self._origin).total_seconds() - (at - self._at)
+        self._origin, self._at = now, at
+        return jump
+
+
+@dataclass
+class Turn:
+    """What one visit to the database brought."""
+
+    started: list[Claimed] = field(default_factory=list)
+    backlog: list[Claimed] = field(default_factory=list)
+    refused: list[Finished] = field(default_factory=list)
+    agenda: Agenda | None = None
+    claimed: int = 0
+
+
+class Scheduler:
+    """Runs what is due until told to stop.
+
+    :param only_before: take only what is due at this moment, and end when that is done.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        settings: Config,
+        bridge: Bridge,
+        offset: Offset,
+        is_trusted: Callable[[], bool] = lambda: True,
+        only_before: datetime | None = None,
+    ) -> None:
+        self.terms = terms
+        self.settings = settings
+        self.bridge = bridge
+        self.offset = offset
+        self.is_trusted = is_trusted
+        self.only_before = only_before
+        self._wake = asyncio.Event()
+        self.executor = Executor(
+            terms.using, settings.MAX_CONCURRENCY, offset.moment, self._wake.set
+        )
+        self.backlog: list[Claimed] = []
+        self.unrecorded: list[Finished] = []
+        self.taken_over: list[Claimed] = []
+        self.stopping = False
+        self._others_active = True
+        self._no_reclaim_before = 0.0
+        self._next_retention = time.monotonic() + random.uniform(60, 300)
+        self._turn_time = 0.01
+
+    def look_now(self) -> None:
+        """A hint came: something may be due."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; :meth:`run` ends."""
+        self.stopping = True
+        self._wake.set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether bodies run, wait at the gate, or have ended unrecorded."""
+        waiting = self.backlog or self.taken_over or self.unrecorded
+        return bool(waiting or self.executor.running or self.executor.has_ended)
+
+    async def run(self) -> None:
+        """Tick, and sleep as long as the tick said, until stopped or done."""
+        while not self.stopping:
+            delay = await self.tick()
+            if delay is None:
+                return
+            if delay > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay)
+            self._wake.clear()
+
+    async def tick(self) -> float | None:
+        """One turn; returns the seconds until the next; None: there is nothing left to do."""
+        if self.executor.is_stuck:
+            raise RuntimeError("every slot holds a procedure that ignores its interruption")
+        self.unrecorded += self.executor.take_ended()
+        self.backlog += self.taken_over
+        self.taken_over = []
+        turn = await self.bridge.insist(self._turn, self.unrecorded, give_up=lambda: self.stopping)
+        ended, self.unrecorded, self.backlog = self.unrecorded, [], turn.backlog
+        self.executor.start(turn.started)
+        self._report(turn, ended)
+        if turn.agenda is not None:
+            await self._set_clock(turn.agenda)
+        return self._delay(turn)
+
+    def _turn(self, ended: Sequence[Finished]) -> Turn:
+        """One visit to the database, in the bridge's thread."""
+        began = time.monotonic()
+        turn = Turn(backlog=self.backlog)
+        turn.refused = claims.finish(self.terms, ended)
+        if self.is_trusted() and not self.stopping:
+            self._pass_gate(turn)
+            if not turn.backlog:
+                self._look(turn)
+        self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
+        return turn
+
+    def _pass_gate(self, turn: Turn) -> None:
+        free = self.executor.free
+        if free > 0 and turn.backlog:
+            first, turn.backlog = turn.backlog[:free], turn.backlog[free:]
+            turn.started = claims.gate(self.terms, first)
+
+    def _look(self, turn: Turn) -> None:
+        turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
+        now = self.only_before or turn.agenda.now
+        if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
+            self._enable(now)
+        free = max(self.executor.free - len(turn.started), 0)
+        limit = free + self._prefetch()
+        if limit and turn.agenda.is_due(now):
+            got = self._claim(turn.agenda, now, free, limit)
+            turn.claimed = len(got)
+            turn.started += [job for job in got if job.state == Job.State.RUNNING]
+            turn.backlog = [job for job in got if job.state == Job.State.CLAIMED]
+
+    def _claim(self, seen: Agenda, now: datetime, free: int, limit: int) -> list[Claimed]:
+        using, owner, got = self.terms.using, self.terms.owner, []
+        if seen.available_at is not None and seen.available_at <= now:
+            waiting = agenda.peek_waiting(using, owner, now, limit)
+            got = claims.claim_waiting(self.terms, waiting, free)
+            free = max(free - len(got), 0)
+        if len(got) < limit:
+            candidates = agenda.peek(using, owner, now, limit - len(got))
+            got += claims.claim(self.terms, candidates, free)
+        return got
+
+    def _enable(self, now: datetime) -> None:
+        tasks = BackgroundTask.objects.using(self.terms.using)
+        for task in tasks.filter(disabled=True, disabled_until__lte=now):
+            task.enable()
+
+    def _prefetch(self) -> int:
+        """How many jobs the slots would have begun within ``AHEAD`` seconds, as it looks now."""
+        if self.only_before is not None:
+            return 0
+        rate = self.executor.slots / (self.executor.mean_duration() + self._turn_time)
+        ahead = int(rate * AHEAD)
+        most = PREFETCH.get(connections[self.terms.using].vendor, 100)
+        return min(ahead, most) if ahead > self.executor.slots else 0
+
+    def _delay(self, turn: Turn) -> float | None:
+        """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
+        poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
+        if turn.backlog or turn.agenda is None:
+            return 0.0 if self.executor.free > 0 and self.is_trusted() else poll
+        if turn.claimed:
+            return 0.0
+        now = self.only_before or self.offset.moment()
+        if turn.agenda.is_due(now):
+            return RELUCTANT if self.executor.free > 0 else poll
+        if self.only_before is not None:
+            return poll if self.is_busy else None
+        earliest = turn.agenda.earliest
+        return poll if earliest is None else min(poll, (earliest - now).total_seconds())
+
+    def _report(self, turn: Turn, ended: Sequence[Finished]) -> None:
+        for each in turn.refused:
+            logger.warning("%s was taken over; its outcome was dropped", each.job.label)
+        recorded = [each for each in ended if each not in turn.refused] if turn.refused else ended
+        if recorded:
+            signals.jobs_finished.send(Scheduler, outcomes=recorded)
+        if turn.started:
+            signals.jobs_started.send(Scheduler, jobs=turn.started)
+
+    async def _set_clock(self, seen: Agenda) -> None:
+        self._others_active = seen.lease_until is not None
+        jump = self.offset.measure(seen.now, seen.read_at)
+        if abs(jump) <= self.terms.lease / 3:
+            return
+        # Leases were written by the old clock: renew mine before anybody judges by the new one.
+        self._no_reclaim_before = time.monotonic() + self.terms.lease
+        reason = f"the database's clock jumped by {jump:+.1f} s; nothing is reclaimed for a lease"
+        logger.warning("%s", reason[0].upper() + reason[1:])
+        await self.bridge.insist(claims.heartbeat, self.terms, give_up=lambda: self.stopping)
+        await self.bridge.insist(self._note_jump, reason, give_up=lambda: self.stopping)
+
+    def _note_jump(self, reason: str) -> None:
+        Decision.objects.record(Decision.Kind.CLOCK_JUMPED, reason=reason, using=self.terms.using)
+
+    # Beside the loop
+
+    async def upkeep(self) -> None:
+        """Each second: store what bodies said, hear cancellations, take over from the dead."""
+        while not self.stopping:
+            await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
+            if self.executor.running:
+                await self._tend()
+            if self._others_active and time.monotonic() >= self._no_reclaim_before:
+                got = await self.bridge.insist(
+                    claims.reclaim, self.terms, give_up=lambda: self.stopping
+                )
+                self.taken_over += got
+                if got:
+                    self._wake.set()
+            if time.monotonic() >= self._next_retention:
+                self._next_retention = time.monotonic() + RETENTION
+                await self.bridge.insist(retention.clean, self.terms.using)
+
+    async def _tend(self) -> None:
+        pieces = [
+            piece
+            for execution in list(self.executor.running.values())
+            if (piece := execution.take_piece()) is not None
+        ]
+        cancelled = await self.bridge.insist(
+            claims.tend, self.terms, pieces, give_up=lambda: self.stopping
+        )
+        for job_id in cancelled:
+            self.executor.cancel(job_id, "somebody cancelled it")

@@ -1,0 +1,119 @@
+"""Hints between the processes of one host: a datagram that says "look now".
+
+Polling is the truth; a hint that is lost costs seconds, not a run. Each daemon binds one socket in
+``RUN_DIR``; senders write to every socket there and remove those that nobody listens on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from linod import signals
+from linod.conf import config
+
+logger = logging.getLogger("linod")
+
+#: Longest path of a unix socket, in bytes (unix(7): 108 with the final NUL).
+PATH_LIMIT = 107
+
+
+def run_dir() -> Path:
+    """The folder of the wake-up sockets: ``RUN_DIR``, or a private one of this user and site."""
+    given = config().RUN_DIR
+    if given is not None:
+        return Path(given)
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"linod-{os.getuid()}" / config().SITE
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether the folder is this user's alone: in a shared temporary folder anybody may be first."""
+    info = folder.lstat()
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
+
+
+def _make_private(folder: Path) -> None:
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if config().RUN_DIR is None and not (_is_private(folder) and _is_private(folder.parent)):
+        raise PermissionError(f"{folder} must belong to this user alone; set LINOD['RUN_DIR']")
+
+
+class Listener:
+    """A daemon's ear: calls ``wake`` in the event loop at each hint."""
+
+    def __init__(self, owner: uuid.UUID, wake: Callable[[], None]) -> None:
+        self.path = run_dir() / f"{owner.hex}.sock"
+        self._wake = wake
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Bind the socket; without one (no folder, a path too long) polling has to do."""
+        try:
+            _make_private(self.path.parent)
+            if len(os.fsencode(self.path)) > PATH_LIMIT:
+                raise OSError(f"the path is longer than {PATH_LIMIT} bytes")
+            ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            ear.bind(str(self.path))
+        except OSError as error:
+            logger.warning("No wake-ups at %s, polling only: %s", self.path, error)
+            return
+        self._socket = ear
+        asyncio.get_running_loop().add_reader(ear, self._hear)
+
+    def _hear(self) -> None:
+        assert self._socket is not None
+        try:
+            while self._socket.recv(16):
+                pass
+        except BlockingIOError:
+            pass
+        self._wake()
+
+    def close(self) -> None:
+        """Unbind; others stop writing here."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+            self.path.unlink(missing_ok=True)
+
+
+def send() -> None:
+    """Tell every daemon of this site on this host to look now; never waits, never fails."""
+    folder = run_dir()
+    try:
+        if config().RUN_DIR is None and not _is_private(folder):
+            return
+        paths = list(folder.glob("*.sock"))
+    except OSError:
+        return  # no daemon was ever started here
+    if not paths:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as mouth:
+        for path in paths:
+            try:
+                mouth.sendto(b"!", str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                # A full socket has a hint in it already.
+                logger.debug("No hint to %s: %s", path, error)
+
+
+def _on_work(**kwargs: Any) -> None:
+    send()
+
+
+def connect() -> None:
+    """Send a hint whenever the rows say that work has arrived."""
+    signals.work_arrived.connect(_on_work, dispatch_uid="linod.wakeup")
