@@ -1,0 +1,1 @@
+"""Calendars: entries, the rules that make them, and reminders."""

@@ -1,0 +1,1 @@
+"""Data checkers: they look for rows that are valid for the database and wrong all the same."""

@@ -1,0 +1,1 @@
+"""What both sites share: settings, addresses, and the loader of the demo data."""

@@ -1,0 +1,1 @@
+"""An office: calendars with reminders, summaries, data checks and a published handbook."""

@@ -1,0 +1,1 @@
+"""Notifications to users, sent by mail as often as each user wants."""

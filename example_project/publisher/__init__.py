@@ -1,0 +1,1 @@
+"""A handbook, published as plain HTML files."""

@@ -1,0 +1,1 @@
+"""Figures that are kept because they are slow to count."""

@@ -1,0 +1,1 @@
+"""A small team: notifications by mail, and one inbox."""
