@@ -64,24 +64,40 @@ class Days:
         """The period that holds :data:`LAST_DAY`."""
         return self.period_of(LAST_DAY)
 
-    @cached_property
-    def _totals(self) -> list[int]:
-        """How many days the first 0, 1, 2, ... periods hold, over one cycle."""
-        periods = range(min(self.cycle, self.last_period + 1))
-        return list(accumulate((len(self.days_in(p)) for p in periods), initial=0))
-
     def days_before(self, period: int) -> int:
         """How many days the periods before that one hold."""
-        rounds, rest = divmod(period, len(self._totals) - 1)
-        return rounds * self._totals[-1] + self._totals[rest]
+        rounds, rest = divmod(period, self._round)
+        return self._held_by(rest) + (rounds * self._held_by(self._round) if rounds else 0)
 
     def find(self, number: int) -> int | None:
         """Day number 0, 1, 2, ... of the rule; None beyond :data:`LAST_DAY`."""
-        rounds, rest = divmod(number, self._totals[-1])
+        periods = 1
+        while self._held_by(periods) <= number and periods < self._round:
+            periods = min(2 * periods, self._round)
+        rounds, rest = (
+            divmod(number, self._held_by(periods)) if periods == self._round else (0, number)
+        )
         place = bisect_right(self._totals, rest) - 1
-        days = self.days_in(rounds * (len(self._totals) - 1) + place)
+        days = self.days_in(rounds * self._round + place)
         index = rest - self._totals[place]
         return days[index] if index < len(days) else None
+
+    @cached_property
+    def _round(self) -> int:
+        """The number of periods whose days are counted out; those behind them repeat these."""
+        return min(self.cycle, self.last_period + 1)
+
+    def _held_by(self, periods: int) -> int:
+        """How many days the first periods hold; at most a round of them."""
+        totals = self._totals
+        if len(totals) <= periods:
+            numbers = (len(self.days_in(p)) for p in range(len(totals) - 1, periods))
+            totals = [*totals[:-1], *accumulate(numbers, initial=totals[-1])]
+            self._totals = totals  # replaced as a whole: rules are shared between threads
+        return totals[periods]
+
+    #: How many days the first 0, 1, 2, ... periods hold, as far as somebody asked.
+    _totals: Sequence[int] = (0,)
 
 
 class Daily(Days):
@@ -118,25 +134,21 @@ class Weekly(Days):
 
 
 class Months(Days):
-    """Days that a rule names in every n-th month."""
+    """Days that a rule names in certain months; each of these is a period."""
 
-    def __init__(self, anchor: date, every: int) -> None:
-        self.month, self.every = months_to(anchor), every
-        self.cycle = 12 * GREGORIAN_CYCLE // gcd(12 * GREGORIAN_CYCLE, every)
+    def month_of(self, period: int) -> tuple[int, int]:
+        """The year and the month (1 to 12) that a period is."""
+        raise NotImplementedError
 
     def offsets(self, first: date, length: int) -> Sequence[int]:
         """Which days of the month that begins with ``first`` are meant, counted from 0."""
         raise NotImplementedError
 
-    def period_of(self, day: int) -> int:
-        return (months_to(date.fromordinal(day)) - self.month) // self.every
-
     def days_in(self, period: int) -> Sequence[int]:
-        year, month = divmod(self.month + period * self.every, 12)
+        year, month = self.month_of(period)
         if year > date.max.year:
             return ()
-        first = date(year, month + 1, 1)
-        length = monthrange(year, month + 1)[1]
+        first, length = date(year, month, 1), monthrange(year, month)[1]
         start = first.toordinal()
         days = [start + n for n in self.offsets(first, length)]
         return days if start + length <= LAST_DAY else [day for day in days if day <= LAST_DAY]
@@ -148,11 +160,17 @@ class Monthly(Months):
     def __init__(
         self, anchor: date, every: int, weekdays: frozenset[int], positions: tuple[int, ...]
     ) -> None:
-        super().__init__(anchor, every)
+        self.month, self.every = months_to(anchor), every
         self.day = 0 if weekdays or positions else anchor.day
         self.pick = (weekdays or EVERY_DAY, positions)
-        if self.day:
-            self.cycle = 1
+        self.cycle = 1 if self.day else 12 * GREGORIAN_CYCLE // gcd(12 * GREGORIAN_CYCLE, every)
+
+    def period_of(self, day: int) -> int:
+        return (months_to(date.fromordinal(day)) - self.month) // self.every
+
+    def month_of(self, period: int) -> tuple[int, int]:
+        year, month = divmod(self.month + period * self.every, 12)
+        return year, month + 1
 
     def offsets(self, first: date, length: int) -> Sequence[int]:
         if self.day:

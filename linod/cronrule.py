@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from linod.calendars import Months
+from linod.calendars import GREGORIAN_CYCLE, Months
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.series import TICK, ByDays
 
@@ -64,17 +64,23 @@ def parse(text: str) -> Expression:
 
 
 class CronDays(Months):
-    """The days that match a cron expression, month by month."""
+    """The days that match a cron expression, in the months that it names."""
 
-    def __init__(self, anchor: date, rule: CronSim) -> None:
-        super().__init__(anchor, every=1)
-        self.rule = rule
-
+    def __init__(self, year: int, rule: CronSim) -> None:
+        self.year, self.rule = year, rule
+        self.months = sorted(rule.months)
+        self.cycle = GREGORIAN_CYCLE * len(self.months)
         self._known: dict[tuple[int, int], tuple[int, ...]] = {}
 
+    def period_of(self, day: int) -> int:
+        today = date.fromordinal(day)
+        return (today.year - self.year) * len(self.months) + bisect(self.months, today.month) - 1
+
+    def month_of(self, period: int) -> tuple[int, int]:
+        years, place = divmod(period, len(self.months))
+        return self.year + years, self.months[place]
+
     def offsets(self, first: date, length: int) -> Sequence[int]:
-        if first.month not in self.rule.months:
-            return ()
         form = (first.weekday(), length)  # months of one form have the same matching days
         if form not in self._known:
             self._known[form] = tuple(
@@ -88,17 +94,17 @@ class Cron(ByDays):
 
     def __init__(self, start: datetime, text: str, zone: ZoneInfo) -> None:
         self.text, self.expression = text, parse(text)
-        first = start.astimezone(zone).date()
-        super().__init__(start, CronDays(first, self.expression.days), zone)
+        year = start.astimezone(zone).year
+        super().__init__(start, CronDays(year, self.expression.days), zone)
 
     def first_of(self, day: int, after: datetime) -> datetime | None:
         midnight, times = self._times_of(day)
-        index = bisect_right(times, (after - midnight) // SECOND)
+        index = bisect(times, (after - midnight) // SECOND)
         return midnight + times[index] * SECOND if index < len(times) else None
 
     def last_of(self, day: int, until: datetime) -> datetime | None:
         midnight, times = self._times_of(day)
-        index = bisect_right(times, (until - midnight) // SECOND)
+        index = bisect(times, (until - midnight) // SECOND)
         return midnight + times[index - 1] * SECOND if index else None
 
     def count(self, after: datetime, until: datetime) -> int:
@@ -108,8 +114,8 @@ class Cron(ByDays):
             midnight, times = self._times_of(day)
             if midnight > until:
                 break
-            begin = bisect_right(times, (after - midnight) // SECOND)
-            end = bisect_right(times, (until - midnight) // SECOND)
+            begin = bisect(times, (after - midnight) // SECOND)
+            end = bisect(times, (until - midnight) // SECOND)
             if begin < end:
                 total += end - begin
                 after = midnight + times[end - 1] * SECOND  # a shifted one may meet the next day's
@@ -119,7 +125,7 @@ class Cron(ByDays):
         after = self.start - TICK
         for day in self.days.onwards(self.local_day(after)):
             midnight, times = self._times_of(day)
-            begin = bisect_right(times, (after - midnight) // SECOND)
+            begin = bisect(times, (after - midnight) // SECOND)
             if begin + number <= len(times):
                 return midnight + times[begin + number - 1] * SECOND
             if begin < len(times):

@@ -1,0 +1,1 @@
+"""Time: the rules, their answers around every clock change, and the fields that hold them."""
