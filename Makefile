@@ -9,7 +9,7 @@
 # Variables: PYTHON (the interpreter that .venv is made with), WORKERS (tests at a time).
 
 .NOTPARALLEL:
-.PHONY: demo test layout lint types sqlite sites postgresql mariadb docs doctests \
+.PHONY: demo test layout lint types sqlite postgresql mariadb docs doctests \
         format bench coverage tox clean install mysqlclient
 
 VENV = .venv
@@ -26,7 +26,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 demo: $(VENV)/.demo
 	$(BIN)/python example_project/demo.py
 
-test: layout lint types sqlite sites postgresql mariadb doctests docs
+test: layout lint types sqlite postgresql mariadb doctests docs
 
 layout: install
 	$(BIN)/python -m pytest --quiet tests/test_layout.py
@@ -40,10 +40,6 @@ types: install
 
 sqlite: install
 	LINOD_TEST_DB=sqlite $(PYTEST)
-
-sites: install
-	cd example_project && ../$(BIN)/python -W error manage.py test --noinput --settings=team.settings
-	cd example_project && ../$(BIN)/python -W error manage.py test --noinput --settings=noi.settings
 
 postgresql: install
 	LINOD_TEST_DB=postgresql $(PYTEST) --only-database
