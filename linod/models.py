@@ -171,14 +171,25 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         task._remember(field_names)
         return task
 
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
-        super().refresh_from_db(*args, **kwargs)
-        self._remember([f.attname for f in self._meta.concrete_fields])
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: Any = None,
+    ) -> None:
+        read = None if fields is None else list(fields)
+        super().refresh_from_db(using, read, from_queryset)
+        self._remember(
+            f.attname
+            for f in self._meta.concrete_fields
+            if read is None or f.name in read or f.attname in read
+        )
 
     def _remember(self, names: Iterable[str]) -> None:
         """Keep what the row held, so that a save writes only what this process changed."""
         held = self.__dict__
-        self._held = {n: _comparable(held[n]) for n in names if n in held}
+        known: dict[str, Any] = held.setdefault("_held", {})
+        known.update((n, _comparable(held[n])) for n in names if n in held)
 
     def _changed_fields(self) -> set[str]:
         held: dict[str, Any] = getattr(self, "_held", {})
