@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.lookups import Exact, In
+from django.db.models.query_utils import DeferredAttribute
 
 from linod.exceptions import UnknownProcedure
 from linod.procedures import Procedure, Procedures
@@ -17,12 +18,21 @@ def procedure_named(name: str) -> Procedure:
     return Procedures.get_by_name(name) or Procedure(None, name)
 
 
+class _ProcedureAttribute(DeferredAttribute):
+    """Makes a name that is assigned (``BackgroundTask(procedure="checkdata")``) the procedure."""
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = self.field.to_python(value) if value else value
+
+
 class ProcedureField(models.CharField):  # type: ignore[type-arg]
     """Stores a procedure's name; reads and looks up :class:`linod.procedures.Procedure`.
 
     A name that this process does not know is kept as it is, so that nothing is lost when a newer
     release and an older one share a database.
     """
+
+    descriptor_class = _ProcedureAttribute
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": 100, **kwargs})
