@@ -1,0 +1,147 @@
+"""``make demo`` as a newcomer uses it: it comes up, works, lets one log in, and goes away."""
+
+import http.cookiejar
+import os
+import re
+import signal
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.example import Process, Site, new_site
+
+START_LIMIT = 90  # seconds; on a busy machine all of it may be needed
+WORK_LIMIT = 30
+SUCCEEDED = "SELECT COUNT(*) FROM linod_job WHERE state = 'succeeded' AND procedure = '{}'"
+ACTIVE = "SELECT COUNT(*) FROM linod_job WHERE state IN ('claimed', 'dispatched', 'running')"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(site: Site, *options: str) -> tuple[Process, str]:
+    """Start the demo and wait until it says where it is."""
+    demo = site.start("demo.py", *options)
+    demo.wait_until(lambda: "Ctrl-C ends both" in demo.output, START_LIMIT, "it is up")
+    address = re.search(r"http://127\.0\.0\.1:\d+/", demo.output)
+    assert address is not None
+    return demo, address[0]
+
+
+def child(site: Site, command: str) -> int:
+    """The process of the demo that runs that management command."""
+    [found] = [
+        process
+        for process in site.left_over()
+        if f"\0{command}\0" in Path(f"/proc/{process}/cmdline").read_text()
+    ]
+    return found
+
+
+def log_in(address: str, username: str, password: str) -> str:
+    """Fill in the admin's login form; returns the page that follows."""
+    cookies = http.cookiejar.CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    with browser.open(address, timeout=20) as response:
+        assert response.status == 200
+        assert response.url.endswith("/admin/login/?next=/admin/")
+        assert "csrfmiddlewaretoken" in response.read().decode()
+    [token] = [cookie.value for cookie in cookies if cookie.name == "csrftoken"]
+    form = {"username": username, "password": password, "csrfmiddlewaretoken": token}
+    data = urllib.parse.urlencode(form | {"next": "/admin/"}).encode()
+    with browser.open(f"{address}admin/login/", data, timeout=20) as response:
+        return str(response.read().decode())
+
+
+def the_process(demo: Process) -> None:
+    demo.popen.send_signal(signal.SIGINT)
+
+
+def the_terminal(demo: Process) -> None:
+    os.killpg(demo.popen.pid, signal.SIGINT)  # as Ctrl-C does: to the whole group
+
+
+def a_supervisor(demo: Process) -> None:
+    demo.popen.terminate()
+
+
+@pytest.mark.parametrize("stop", [the_process, the_terminal, a_supervisor])
+def test_the_demo_works_and_ends(
+    stop: Callable[[Process], None], tmp_path: Path, django_db_blocker: Any
+) -> None:
+    with new_site("team", tmp_path, django_db_blocker) as site:
+        port = free_port()
+        demo, address = start(site, "--port", str(port))
+        assert address == f"http://127.0.0.1:{port}/"
+        assert "robin with the password demo" in demo.output
+        page = log_in(address, "robin", "demo")
+        assert "Site administration" in page
+        assert "Robin" in page
+        assert "Please enter the correct username" in log_in(address, "robin", "wrong")
+        for procedure in ("get_new_mail", "send_pending_emails_often", "clear_seen_messages"):
+            query = SUCCEEDED.format(procedure)
+            demo.wait_until(lambda q=query: site.number(q) > 0, WORK_LIMIT, f"{procedure} ran")
+        arrived = "SELECT COUNT(*) FROM inbox_mail"
+        demo.wait_until(lambda: site.number(arrived) > 2, WORK_LIMIT, "somebody wrote")
+        assert "Start Background task #4 get_new_mail..." in demo.output
+        stop(demo)
+        assert demo.wait(45) == 0, demo.output
+        assert "Stopping" in demo.output
+        assert demo.output.count("linod has stopped") == 1
+        assert "at once" not in demo.output
+        assert "Traceback" not in demo.output
+        assert site.left_over() == []
+        assert site.number(ACTIVE) == 0
+
+
+@pytest.mark.parametrize("command", ["linod", "runserver"])
+def test_when_one_of_them_dies_the_other_ends_and_the_exit_code_says_so(
+    command: str, tmp_path: Path, django_db_blocker: Any
+) -> None:
+    with new_site("team", tmp_path, django_db_blocker) as site:
+        demo, _address = start(site, "--port", str(free_port()))
+        os.kill(child(site, command), signal.SIGKILL)
+        assert demo.wait(45) == 1
+        assert "ended by itself with exit code -9" in demo.output
+        assert site.left_over() == []
+
+
+def test_the_other_site_beside_one_that_runs(tmp_path: Path, django_db_blocker: Any) -> None:
+    with socket.socket() as taken, new_site("noi", tmp_path, django_db_blocker) as site:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 8000))
+        taken.listen()
+        demo, address = start(site, "--site", "noi")
+        assert not address.endswith(":8000/")
+        query = SUCCEEDED.format("update_publisher_pages")
+        demo.wait_until(lambda: site.number(query) > 0, WORK_LIMIT, "the pages are published")
+        assert "72 pages have been updated." in demo.output
+        assert demo.end(signal.SIGINT) == 0
+        assert site.left_over() == []
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path, django_db_blocker: Any) -> None:
+    with socket.socket() as taken, new_site("team", tmp_path, django_db_blocker) as site:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        demo = site.start("demo.py", "--port", str(port))
+        assert demo.wait(30) == 1
+        assert demo.output == f"Port {port} is taken\n"
+
+
+def test_an_early_ctrl_c_leaves_nothing_behind(tmp_path: Path, django_db_blocker: Any) -> None:
+    with new_site("team", tmp_path, django_db_blocker) as site:
+        demo = site.start("demo.py", "--port", str(free_port()))
+        # The demo itself and its first child, which migrates the database.
+        demo.wait_until(lambda: len(site.left_over()) > 1, START_LIMIT, "it migrates")
+        assert demo.end(signal.SIGINT) == 0, demo.output
+        assert site.left_over() == []
