@@ -49,6 +49,8 @@ class Execution:
         self._began: float | None = None
         self.shown: dict[str, Any] | None = None
         self._progress: dict[str, Any] | None = None
+        #: Hears at once how far the body is: done, total and a text, as ``ar.progress()`` took them.
+        self.on_progress: Callable[[float, float | None, str], None] | None = None
         self._said = ""
         self.ar = BaseRequest(
             user,
@@ -135,6 +137,8 @@ class Execution:
     def progress(self, done: float, total: float | None, text: str) -> None:
         """Keep how far the job is, for the next write."""
         self._progress = {"done": done, "total": total, "text": text}
+        if self.on_progress is not None:
+            self.on_progress(done, total, text)
 
     def guard(self) -> None:
         """See :meth:`linod.requests.BaseRequest.guard`."""

@@ -36,10 +36,21 @@ WRITE_EVERY = 1.0
 TRIES = 8
 
 
-def run(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
-    """See :meth:`linod.models.BackgroundTask.run`."""
+def run(
+    task: BackgroundTask,
+    ar: BaseRequest,
+    lgr: logging.Logger | None = None,
+    *,
+    watch: Callable[[Execution], None] | None = None,
+) -> Job:
+    """See :meth:`linod.models.BackgroundTask.run`.
+
+    :param watch: is given the execution just before its body begins, to follow or to stop it.
+    """
     terms = _terms(task)
     execution = _begin(task, ar, lgr, terms)
+    if watch is not None:
+        watch(execution)
     with _kept_alive(execution, terms), _bounded(execution):
         finished = execution.run()
     return _end(task, terms, finished)

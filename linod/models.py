@@ -53,7 +53,7 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
 
     def recurring(self) -> BackgroundTaskQuerySet:
         """Those whose rule can name an instant."""
-        return self.exclude(every_unit="never")
+        return self.exclude(every_unit__in=("never", ""))
 
     def known(self) -> BackgroundTaskQuerySet:
         """Those whose procedure this process has."""
