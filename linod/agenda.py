@@ -25,12 +25,16 @@ from linod.records import Candidate, Claimed
 from linod.recurrence import Recurrence
 from linod.rowrules import rule_of
 
+#: What a job takes over from its task.
 TASK_COLUMNS = (
-    "id version seqno procedure arguments log_level requested_at requested_by_id next_run_at missed"
-    " missed_within timeout max_attempts retry_delay rerun_lost every_unit every start_date"
-    " start_time end_date end_time monday tuesday wednesday thursday friday saturday sunday"
-    " positions max_events cron time_zone"
-).split()
+    "id", "version", "seqno", "procedure", "arguments", "log_level", "requested_at",
+    "requested_by_id", "next_run_at", "timeout", "max_attempts", "retry_delay", "rerun_lost",
+)  # fmt: skip
+#: What decides about a due instant, besides.
+RULE_COLUMNS = (
+    "missed", "missed_within", "every_unit", "every", "start_date", "start_time", "end_date",
+    "end_time", *WEEKDAYS, "positions", "max_events", "cron", "time_zone",
+)  # fmt: skip
 
 
 def idle_tasks(using: str) -> QuerySet[BackgroundTask]:
@@ -48,7 +52,7 @@ def peek(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candid
     due = idle.filter(next_run_at__lte=now, requested_at=None).order_by("next_run_at", "seqno")
     rows = list(requested.values(*TASK_COLUMNS)[:limit])
     if len(rows) < limit:
-        rows += due.values(*TASK_COLUMNS)[: limit - len(rows)]
+        rows += due.values(*TASK_COLUMNS, *RULE_COLUMNS)[: limit - len(rows)]
     return _in_order(using, [_candidate(row, owner, now) for row in rows])
 
 

@@ -1,8 +1,9 @@
-"""Many rows in one statement's time: inserts and conditional updates through ``executemany``.
+"""Many rows in one statement: inserts and conditional updates.
 
-Each row brings its own values and its own conditions; the count says how many rows met them. The
-drivers make this fast in their own ways (SQLite prepares once, psycopg pipelines, mysqlclient joins
-inserts), and the SQL is the same for all.
+Each row brings its own values and its own conditions; the count says how many rows met them.
+What is the same in all rows is written once. PostgreSQL and MariaDB get one statement that joins
+the table with the given rows (one round trip); SQLite, which has no round trips, gets one prepared
+statement that is run for each row.
 """
 
 from __future__ import annotations
@@ -14,45 +15,32 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-Prepare = Callable[..., Any]
-
-
-@lru_cache(maxsize=64)
-def _columns(model: type[models.Model], names: tuple[str, ...]) -> tuple[list[str], list[Prepare]]:
-    fields = [model._meta.get_field(name) for name in names]
-    return [f.column for f in fields], [f.get_db_prep_save for f in fields]
-
-
-def _prepared(
-    prepare: Sequence[Prepare], rows: Sequence[Sequence[Any]], connection: BaseDatabaseWrapper
-) -> list[tuple[Any, ...]]:
-    return [
-        tuple(
-            None if value is None else p(value, connection=connection)
-            for p, value in zip(prepare, row, strict=True)
-        )
-        for row in rows
-    ]
+Row = Sequence[Any]
 
 
 def insert(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
     names: tuple[str, ...],
-    rows: Sequence[Sequence[Any]],
+    rows: Sequence[Row],
 ) -> None:
     """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
     if not rows:
         return
-    columns, prepare = _columns(model, names)
-    quote = connection.ops.quote_name
-    sql = "INSERT INTO {} ({}) VALUES ({})".format(
-        quote(model._meta.db_table),
-        ", ".join(map(quote, columns)),
-        ", ".join(["%s"] * len(columns)),
-    )
+    columns, fields = _columns(connection.alias, model, names)
+    values = _prepared(connection, fields, rows)
+    sql = f"INSERT INTO {_table(connection, model)} ({', '.join(columns)}) "
     with connection.cursor() as cursor:
-        cursor.executemany(sql, _prepared(prepare, rows, connection))
+        if connection.vendor == "sqlite":
+            cursor.executemany(f"{sql} VALUES ({', '.join(['%s'] * len(columns))})", values)
+            return
+        varying = [i for i in range(len(columns)) if i == 0 or not _is_same(values, i)]
+        terms = [f"v.c{i}" if i in varying else "%s" for i in range(len(columns))]
+        if connection.vendor == "postgresql":
+            terms = [f"{t}::{f.db_type(connection)}" for t, f in zip(terms, fields, strict=True)]
+        constants = [values[0][i] for i in range(len(columns)) if i not in varying]
+        given, params = _given(connection.vendor, varying, values)
+        cursor.execute(f"{sql} SELECT {', '.join(terms)} FROM {given}", constants + params)
 
 
 def update(
@@ -61,22 +49,111 @@ def update(
     *,
     change: tuple[str, ...],
     where: tuple[str, ...],
-    rows: Sequence[Sequence[Any]],
+    rows: Sequence[Row],
 ) -> int:
-    """Update rows one by one: each gives the new values, then the values that must stand.
+    """Update rows: each gives the new values, then the values that must stand.
 
-    Returns how many rows were changed; the caller compares it with ``len(rows)``.
+    ``where`` begins with the primary key. Returns how many rows were changed; the caller compares
+    it with ``len(rows)``.
     """
     if not rows:
         return 0
-    columns, prepare = _columns(model, change + where)
-    quote = connection.ops.quote_name
-    quoted = [f"{quote(column)} = %s" for column in columns]
-    sql = "UPDATE {} SET {} WHERE {}".format(
-        quote(model._meta.db_table),
-        ", ".join(quoted[: len(change)]),
-        " AND ".join(quoted[len(change) :]),
-    )
+    columns, fields = _columns(connection.alias, model, change + where)
+    values = _prepared(connection, fields, rows)
+    table = _table(connection, model)
     with connection.cursor() as cursor:
-        cursor.executemany(sql, _prepared(prepare, rows, connection))
+        if connection.vendor == "sqlite":
+            terms = [f"{column} = %s" for column in columns]
+            changes, conditions = terms[: len(change)], terms[len(change) :]
+            sql = f"UPDATE {table} SET {', '.join(changes)} WHERE {' AND '.join(conditions)}"
+            cursor.executemany(sql, values)
+        else:
+            types = [field.db_type(connection) or "" for field in fields]
+            cursor.execute(*_joined(connection.vendor, table, columns, types, len(change), values))
         return cursor.rowcount
+
+
+def _joined(
+    vendor: str,
+    table: str,
+    columns: Sequence[str],
+    types: Sequence[str],
+    changed: int,
+    values: Sequence[Row],
+) -> tuple[str, list[Any]]:
+    """An update of ``table`` joined with the rows; the first ``changed`` columns are set."""
+    key = changed
+    varying = [i for i in range(len(columns)) if i == key or not _is_same(values, i)]
+    terms, constants = [], []
+    for i, column in enumerate(columns):
+        if i in varying:
+            cast = f"::{types[i]}" if vendor == "postgresql" else ""
+            terms.append(f"{table}.{column} = v.c{i}{cast}")
+        else:
+            terms.append(f"{table}.{column} = %s")
+            constants.append((i, values[0][i]))
+    conditions = " AND ".join(terms[changed:])
+    set_to = [value for i, value in constants if i < changed]
+    held = [value for i, value in constants if i >= changed]
+    given, params = _given(vendor, varying, values)
+    if vendor == "postgresql":
+        # There, the columns that are set must not name their table.
+        changes = ", ".join(terms[:changed]).replace(f"{table}.", "")
+        return f"UPDATE {table} SET {changes} FROM {given} WHERE {conditions}", (
+            set_to + params + held
+        )
+    changes = ", ".join(terms[:changed])
+    sql = f"UPDATE {table} JOIN {given} SET {changes} WHERE {conditions}"
+    return sql, params + set_to + held
+
+
+def _given(vendor: str, varying: Sequence[int], values: Sequence[Row]) -> tuple[str, list[Any]]:
+    """The varying values of the rows as a derived table ``v`` with columns c0, c1 ..."""
+    params = [row[i] for row in values for i in varying]
+    if vendor == "postgresql":
+        one = f"({', '.join(['%s'] * len(varying))})"
+        names = ", ".join(f"c{i}" for i in varying)
+        return f"(VALUES {', '.join([one] * len(values))}) AS v ({names})", params
+    first = "SELECT " + ", ".join(f"%s AS c{i}" for i in varying)
+    other = " UNION ALL SELECT " + ", ".join(["%s"] * len(varying))
+    return f"({first}{other * (len(values) - 1)}) AS v", params
+
+
+def _is_same(values: Sequence[Row], i: int) -> bool:
+    first = values[0][i]
+    return all(row[i] is first or row[i] == first for row in values)
+
+
+def _table(connection: BaseDatabaseWrapper, model: type[models.Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
+
+
+@lru_cache(maxsize=64)
+def _columns(
+    alias: str, model: type[models.Model], names: tuple[str, ...]
+) -> tuple[list[str], list[Any]]:
+    from django.db import connections
+
+    fields = [model._meta.get_field(name) for name in names]
+    quote = connections[alias].ops.quote_name
+    return [quote(field.column) for field in fields], fields
+
+
+def _prepared(
+    connection: BaseDatabaseWrapper, fields: Sequence[Any], rows: Sequence[Row]
+) -> list[tuple[Any, ...]]:
+    """The values as the driver takes them; a value that many rows share is prepared once."""
+    prepare = [_preparation(connection, field) for field in fields]
+    return [tuple(p(value) for p, value in zip(prepare, row, strict=True)) for row in rows]
+
+
+def _preparation(connection: BaseDatabaseWrapper, field: Any) -> Callable[[Any], Any]:
+    last: list[Any] = [None, None]
+    to_driver = field.get_db_prep_save
+
+    def prepare(value: Any) -> Any:
+        if value is not last[0]:
+            last[:] = value, to_driver(value, connection=connection)
+        return last[1]
+
+    return prepare

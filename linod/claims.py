@@ -307,25 +307,26 @@ def _start_tasks(connection: BaseDatabaseWrapper, jobs: Iterable[Claimed], now: 
 # The gate: a claimed job begins
 
 
-def gate(terms: Terms, jobs: Sequence[Claimed]) -> list[Claimed]:
+def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
     """Let claimed jobs begin: their bodies may start once, and only after this. Returns those."""
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
-            now = clock.db_now(terms.using)
-            rows = [
-                (State.RUNNING, now, job.id, terms.owner, job.fence, State.CLAIMED) for job in group
-            ]
-            where = ("id", "owner", "fence", "state")
-            count = bulk.update(
-                connection, Job, change=("state", "start_time"), where=where, rows=rows
-            )
-            _expect(count, rows)
-        for job in group:
-            job.state, job.start_time = State.RUNNING, now
+            _pass(connection, terms, group, now)
 
     passed = _in_groups(jobs, together, lambda job, error: None)
+    for job in passed:
+        job.state, job.start_time = State.RUNNING, now
     return passed
+
+
+def _pass(
+    connection: BaseDatabaseWrapper, terms: Terms, jobs: Sequence[Claimed], now: datetime
+) -> None:
+    rows = [(State.RUNNING, now, job.id, terms.owner, job.fence, State.CLAIMED) for job in jobs]
+    where = ("id", "owner", "fence", "state")
+    count = bulk.update(connection, Job, change=("state", "start_time"), where=where, rows=rows)
+    _expect(count, rows)
 
 
 # Finish: what came of a job
@@ -336,15 +337,8 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
     refused: list[Finished] = []
 
     def together(group: Sequence[Finished]) -> None:
-        ordered = sorted(group, key=lambda each: each.job.task_id or 0)
         with transactions.write(terms.using) as connection:
-            _end_jobs(connection, terms, [e for e in ordered if not _runs_again(e)])
-            _rerun_jobs(connection, terms, [e for e in ordered if _runs_again(e)])
-            _store_logs(connection, [(e.job, e.pieces, e.log) for e in ordered if e.log])
-            _end_tasks(connection, ordered)
-            for each in ordered:
-                if each.state in (State.FAILED, State.TIMED_OUT):
-                    _after_failure(terms, each)
+            _record(connection, terms, group)
 
     def alone(each: Finished, error: Exception) -> None:
         if isinstance(error, Mismatch) and not _is_recorded(terms, each):
@@ -359,6 +353,40 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
 
     _in_groups(ended, together, alone)
     return refused
+
+
+def finish_and_gate(
+    terms: Terms, ended: Sequence[Finished], jobs: Sequence[Claimed], now: datetime
+) -> tuple[list[Finished], list[Claimed]]:
+    """:func:`finish` and :func:`gate` in one transaction, where both come out whole.
+
+    Half the commits: where slots are few and jobs are short, commits are what takes the time.
+    """
+    if ended and jobs:
+        try:
+            with transactions.write(terms.using) as connection:
+                _record(connection, terms, ended)
+                _pass(connection, terms, jobs, now)
+        except (Mismatch, IntegrityError, DataError) as error:
+            logger.debug("One by one: %s", error)
+        else:
+            for job in jobs:
+                job.state, job.start_time = State.RUNNING, now
+            return [], list(jobs)
+    return finish(terms, ended), gate(terms, jobs, now)
+
+
+def _record(
+    connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]
+) -> None:
+    ordered = sorted(ended, key=lambda each: each.job.task_id or 0)
+    _end_jobs(connection, terms, [e for e in ordered if not _runs_again(e)])
+    _rerun_jobs(connection, terms, [e for e in ordered if _runs_again(e)])
+    _store_logs(connection, [(e.job, e.pieces, e.log) for e in ordered if e.log])
+    _end_tasks(connection, ordered)
+    for each in ordered:
+        if each.state in (State.FAILED, State.TIMED_OUT):
+            _after_failure(terms, each)
 
 
 def _is_recorded(terms: Terms, each: Finished) -> bool:

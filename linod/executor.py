@@ -28,6 +28,8 @@ PATIENCE = 2.0
 STUCK_AFTER = 30.0
 #: How many ended bodies the measured duration looks back on.
 LOOK_BACK = 50
+#: Seconds below which bodies are worth waiting for.
+BRIEF = 0.001
 
 
 class Executor:
@@ -48,14 +50,15 @@ class Executor:
         self.running: dict[uuid.UUID, Execution] = {}
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._ended: deque[tuple[Execution, Finished]] = deque()
+        self._arrived: deque[tuple[Execution, Finished]] = deque()
+        self._told = False
+        self._ended: list[Finished] = []
         self._durations: deque[float] = deque(maxlen=LOOK_BACK)
         self._interrupted: dict[uuid.UUID, float] = {}
         self._timers: dict[uuid.UUID, list[asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._work: queue.SimpleQueue[Execution] = queue.SimpleQueue()
         self._threads = 0
-        self._idle = 0
 
     @property
     def free(self) -> int:
@@ -83,10 +86,15 @@ class Executor:
         close_old_connections()
         finished = execution.run()
         close_old_connections()
-        self._loop.call_soon_threadsafe(self._note_end, execution, finished)
+        self._arrived.append((execution, finished))
+        if not self._told:
+            # One call for all that arrive until the loop gets to it.
+            self._told = True
+            self._loop.call_soon_threadsafe(self._note_arrivals)
 
     async def _run_async(self, execution: Execution) -> None:
-        self._note_end(execution, await execution.arun())
+        self._arrived.append((execution, await execution.arun()))
+        self._note_arrivals()
 
     def _hand_over(self, execution: Execution) -> None:
         if self._threads < min(len(self.running), self.slots):
@@ -101,22 +109,29 @@ class Executor:
 
     # What has ended
 
-    def _note_end(self, execution: Execution, finished: Finished) -> None:
-        if self.running.pop(execution.job.id, None) is None:
-            return  # it was given up before
-        for timer in self._timers.pop(execution.job.id, ()):
-            timer.cancel()
-        self._interrupted.pop(execution.job.id, None)
-        self._durations.append((finished.end_time - finished.start_time).total_seconds())
-        self._ended.append((execution, finished))
+    def _note_arrivals(self) -> None:
+        self._told = False
+        while self._arrived:
+            execution, finished = self._arrived.popleft()
+            job_id = execution.job.id
+            if self.running.pop(job_id, None) is None:
+                continue  # it was given up before
+            for timer in self._timers.pop(job_id, ()):
+                timer.cancel()
+            self._interrupted.pop(job_id, None)
+            self._durations.append((finished.end_time - finished.start_time).total_seconds())
+            self._ended.append(finished)
         self._wake()
 
     def take_ended(self) -> list[Finished]:
         """The outcomes that came since the last call."""
-        ended = []
-        while self._ended:
-            ended.append(self._ended.popleft()[1])
+        ended, self._ended = self._ended, []
         return ended
+
+    async def settle(self) -> None:
+        """Give bodies that take no longer than a commit the time to end, to be recorded together."""
+        if self._ended and self.running and self.mean_duration() < BRIEF:
+            await asyncio.sleep(BRIEF)
 
     @property
     def has_ended(self) -> bool:

@@ -84,6 +84,7 @@ class Job(models.Model):
         models.SET_NULL,
         verbose_name=_("Background task"),
         null=True,
+        db_index=False,  # the key of once per instant begins with it
         related_name="jobs",
     )
     procedure = ProcedureField(_("Background procedure"))

@@ -247,7 +247,7 @@ class Recurrence:
         """
         given_here = getattr(self.start.tzinfo, "key", None) == self.zone.key
         start = self.start if given_here else self.start.astimezone(self.zone)
-        return start.replace(tzinfo=None)
+        return start.replace(tzinfo=None, fold=0)
 
     @property
     def days_from_easter(self) -> int:

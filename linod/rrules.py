@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dateutil import rrule as du
 
+from linod.rules import as_utc
 from linod.series import TICK
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def bounds(rule: Recurrence) -> dict[str, Any]:
     if rule.max_events is not None:
         if rule.end is None:
             return {"count": rule.max_events}
-        return {"count": rule.count(rule.start - TICK, rule.end)}
+        return {"count": rule.count(as_utc(rule.start) - TICK, rule.end)}
     if rule.end is not None:
         return {"until": rule.end.astimezone(rule.zone).replace(tzinfo=None)}
     return {}

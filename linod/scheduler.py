@@ -130,6 +130,7 @@ class Scheduler:
         """One turn; returns the seconds until the next; None: there is nothing left to do."""
         if self.executor.is_stuck:
             raise RuntimeError("every slot holds a procedure that ignores its interruption")
+        await self.executor.settle()
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []
@@ -145,19 +146,18 @@ class Scheduler:
         """One visit to the database, in the bridge's thread."""
         began = time.monotonic()
         turn = Turn(backlog=self.backlog)
-        turn.refused = claims.finish(self.terms, ended)
-        if self.is_trusted() and not self.stopping:
-            self._pass_gate(turn)
-            if not turn.backlog:
-                self._look(turn)
+        first: list[Claimed] = []
+        may_start = self.is_trusted() and not self.stopping
+        if may_start and turn.backlog:
+            free = max(self.executor.free, 0)
+            first, turn.backlog = turn.backlog[:free], turn.backlog[free:]
+        turn.refused, turn.started = claims.finish_and_gate(
+            self.terms, ended, first, self.offset.moment()
+        )
+        if may_start and not turn.backlog:
+            self._look(turn)
         self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
         return turn
-
-    def _pass_gate(self, turn: Turn) -> None:
-        free = self.executor.free
-        if free > 0 and turn.backlog:
-            first, turn.backlog = turn.backlog[:free], turn.backlog[free:]
-            turn.started = claims.gate(self.terms, first)
 
     def _look(self, turn: Turn) -> None:
         turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)

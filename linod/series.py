@@ -169,17 +169,25 @@ class ElapsedOnWeekdays(Series):
 
     def _opening(self, moment: datetime) -> datetime:
         """When a named weekday begins next; the moment's own day is none."""
-        day = moment.astimezone(self.zone).toordinal() + 1
+        today = moment.astimezone(self.zone).toordinal()
+        day = today + 1
         while weekday(day) not in self.weekdays:
             day += 1
-        return min(edge for edge in beginnings(self.zone, day)[::2] if edge > moment)
+        edges = beginnings(self.zone, day)[::2]
+        if weekday(today - 1) in self.weekdays:
+            edges += beginnings(self.zone, today)[1::2]
+        return min(edge for edge in edges if edge > moment)
 
     def _closing(self, moment: datetime) -> datetime:
         """When a named weekday last ended; the moment's own day is none."""
-        day = moment.astimezone(self.zone).toordinal()
+        today = moment.astimezone(self.zone).toordinal()
+        day = today
         while weekday(day - 1) not in self.weekdays:
             day -= 1
-        return max(edge for edge in beginnings(self.zone, day)[::2] if edge <= moment)
+        edges = beginnings(self.zone, day)[::2]
+        if weekday(today + 1) in self.weekdays:
+            edges += beginnings(self.zone, today + 1)[1::2]
+        return max(edge for edge in edges if edge <= moment)
 
     def _windows(self, moment: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The stretches of named weekdays around and after ``moment``: beginnings and ends."""

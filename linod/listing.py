@@ -1,0 +1,139 @@
+"""The site's recurring tasks as ``--list`` shows them: numbered lines, or JSON.
+
+A line is what :class:`schedule.Job` writes about itself wherever it knows such a rule; for all
+other rules it has the same form, with the rule in words.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import schedule
+from django.conf import settings
+from django.utils import timezone
+
+from linod.exceptions import InvalidRecurrence, MissingExtra
+from linod.models import BackgroundTask
+from linod.procedures import Procedures
+from linod.rules import BY_WALL_CLOCK
+from linod.wording import DAYS
+
+if TYPE_CHECKING:
+    from linod.recurrence import Recurrence
+
+#: The units that ``schedule`` knows, and what it calls them.
+UNITS = {
+    "secondly": "seconds",
+    "minutely": "minutes",
+    "hourly": "hours",
+    "daily": "days",
+    "weekly": "weeks",
+}
+
+
+def listed_tasks(using: str) -> list[BackgroundTask]:
+    """The enabled tasks that have a recurrence, by their number."""
+    rows = BackgroundTask.objects.using(using).filter(disabled=False)
+    return list(rows.exclude(every_unit__in=("never", "")).order_by("seqno", "pk"))
+
+
+def without_task(using: str) -> list[str]:
+    """The procedures that no row refers to; a daemon makes their rows when it starts."""
+    rows = BackgroundTask.objects.using(using).values_list("procedure", flat=True)
+    present = {procedure.name for procedure in rows}
+    return [each.name for each in Procedures if present.isdisjoint(each.names)]
+
+
+def lines(tasks: Sequence[BackgroundTask]) -> list[str]:
+    """What ``--list`` prints, from its heading on; times are the site's local ones."""
+    if not tasks:
+        return ["This site has no scheduled jobs."]
+    heading = f"{len(tasks)} scheduled jobs:"
+    return [heading, *(f"[{no}] {line(task)}" for no, task in enumerate(tasks, start=1))]
+
+
+def line(task: BackgroundTask) -> str:
+    """A task as ``schedule`` would show it, or in that form."""
+    job = as_schedule_job(task)
+    if job is not None:
+        return repr(job)
+    last, following = _time_text(task.last_start_time), _time_text(task.next_run_at)
+    rule = rule_text(task)
+    return (
+        f"{rule[:1].upper()}{rule[1:]} do {task.procedure}()"
+        f" (last run: {last}, next run: {following})"
+    )
+
+
+def as_schedule_job(task: BackgroundTask) -> schedule.Job | None:
+    """The job that writes the task's line; None for a rule that ``schedule`` cannot say."""
+    try:
+        rule = task.recurrence
+    except (InvalidRecurrence, MissingExtra):
+        return None
+    if not _is_sayable(rule):
+        return None
+    job = schedule.Job(rule.every)
+    job.unit = UNITS[rule.every_unit]
+    if rule.every_unit in BY_WALL_CLOCK:
+        job.at_time = rule.wall_start.time()
+    if rule.every_unit == "weekly":
+        weekday = min(rule.weekdays, default=rule.wall_start.weekday())
+        job.start_day = DAYS[weekday].lower()
+    job.job_func = functools.partial(str)
+    job.job_func.__name__ = str(task.procedure)  # type: ignore[attr-defined]
+    job.last_run, job.next_run = _naive(task.last_start_time), _naive(task.next_run_at)
+    return job
+
+
+def _is_sayable(rule: Recurrence) -> bool:
+    if rule.every_unit not in UNITS or rule.end is not None or rule.max_events is not None:
+        return False
+    if rule.every_unit in BY_WALL_CLOCK and rule.time_zone != settings.TIME_ZONE:
+        return False
+    if rule.every_unit == "weekly":
+        return rule.every == 1 and len(rule.weekdays) <= 1
+    return not rule.weekdays
+
+
+def rule_text(task: BackgroundTask) -> str:
+    """The task's rule in words, with its time zone when that is not the site's."""
+    try:
+        rule = task.recurrence
+    except (InvalidRecurrence, MissingExtra) as error:
+        return f"no run, because the rule cannot be answered ({error})"
+    elsewhere = rule.time_zone != settings.TIME_ZONE
+    return f"{rule.describe()} ({rule.time_zone})" if elsewhere else rule.describe()
+
+
+def as_json(tasks: Sequence[BackgroundTask]) -> str:
+    """The same list for programs; moments in ISO 8601 with the site's offset, or null."""
+    items = [
+        {
+            "no": no,
+            "task": task.pk,
+            "procedure": task.procedure.name,
+            "known": task.procedure.is_known,
+            "rule": rule_text(task),
+            "last_run": _iso(task.last_start_time),
+            "next_run": _iso(task.next_run_at),
+        }
+        for no, task in enumerate(tasks, start=1)
+    ]
+    return json.dumps(items, indent=2)
+
+
+def _naive(moment: datetime | None) -> datetime | None:
+    return None if moment is None else timezone.localtime(moment).replace(tzinfo=None)
+
+
+def _time_text(moment: datetime | None) -> str:
+    return "[never]" if moment is None else f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else timezone.localtime(moment).isoformat(timespec="seconds")
