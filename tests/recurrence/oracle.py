@@ -191,17 +191,27 @@ def _cron(rule: Recurrence, clocks: Clocks) -> Iterator[datetime]:
 
 def cron_names(text: str, wall: datetime) -> bool:
     """Whether a cron expression of numbers, lists, ranges and steps names this minute."""
-    minute, hour, day, month, weekday = text.split()
-    if wall.minute not in _numbers(minute, 0, 59) or wall.hour not in _numbers(hour, 0, 23):
+    minutes, hours, days, months, weekdays, both = _fields(text)
+    if wall.minute not in minutes or wall.hour not in hours or wall.month not in months:
         return False
-    on_day = wall.day in _numbers(day, 1, 31)
-    on_weekday = bool({wall.isoweekday(), wall.isoweekday() % 7} & _numbers(weekday, 0, 7))
-    both = day.startswith("*") or weekday.startswith("*")
-    fits = (on_day and on_weekday) if both else (on_day or on_weekday)
-    return fits and wall.month in _numbers(month, 1, 12)
+    on_day = wall.day in days
+    on_weekday = bool({wall.isoweekday(), wall.isoweekday() % 7} & weekdays)
+    return (on_day and on_weekday) if both else (on_day or on_weekday)
 
 
 @lru_cache
+def _fields(text: str) -> tuple[set[int], set[int], set[int], set[int], set[int], bool]:
+    minute, hour, day, month, weekday = text.split()
+    return (
+        _numbers(minute, 0, 59),
+        _numbers(hour, 0, 23),
+        _numbers(day, 1, 31),
+        _numbers(month, 1, 12),
+        _numbers(weekday, 0, 7),
+        day.startswith("*") or weekday.startswith("*"),
+    )
+
+
 def _numbers(field: str, low: int, high: int) -> set[int]:
     found: set[int] = set()
     for part in field.split(","):
