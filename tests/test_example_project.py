@@ -53,11 +53,12 @@ NOI_TASKS = """\
  8     update_publisher_pages         INFO            No         Not started
 ===== ============================== =============== ========== =============
 """
-TEAM_LIST = r"""4 scheduled jobs:
-\[1\] Every 10 seconds do send_pending_emails_often\(\) \(last run: \[never\], next run: MOMENT\)
-\[2\] Every 1 day at 20:00:00 do send_pending_emails_daily\(\) \(last run: \[never\], next run: EVENING\)
-\[3\] Every 1 day at 20:00:00 do clear_seen_messages\(\) \(last run: \[never\], next run: EVENING\)
-\[4\] Every 10 seconds do get_new_mail\(\) \(last run: \[never\], next run: MOMENT\)
+TEAM_LIST = """\
+4 scheduled jobs:
+[1] Every 10 seconds do send_pending_emails_often() (last run: [never], next run: MOMENT)
+[2] Every 1 day at 20:00:00 do send_pending_emails_daily() (last run: [never], next run: EVENING)
+[3] Every 1 day at 20:00:00 do clear_seen_messages() (last run: [never], next run: EVENING)
+[4] Every 10 seconds do get_new_mail() (last run: [never], next run: MOMENT)
 """
 LAST_SESSION = """
 from asgiref.sync import async_to_sync
@@ -122,7 +123,7 @@ def test_the_last_session_of_the_document(noi: Site) -> None:
 
 
 def test_team_lists_the_jobs_of_the_document(tmp_path: Path, django_db_blocker: Any) -> None:
-    pattern = TEAM_LIST.replace("MOMENT", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+    pattern = re.escape(TEAM_LIST).replace("MOMENT", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
     pattern = pattern.replace("EVENING", r"\d{4}-\d\d-\d\d 20:00:00")
     with new_site("team", tmp_path, django_db_blocker) as site:
         site.manage("migrate", "--verbosity=0")

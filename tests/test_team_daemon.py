@@ -1,0 +1,229 @@
+"""The daemon of the site ``team``, as a process, with a real mail server and a real Maildir.
+
+Each database has its turn: the one that LINOD_TEST_DB names, or all of them when it names none.
+MariaDB has two, the second with sessions that are five hours ahead.
+"""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.example import STOP_LIMIT, Site, new_site
+
+pytestmark = pytest.mark.database
+
+KINDS = [os.environ["LINOD_TEST_DB"]] if "LINOD_TEST_DB" in os.environ else None
+PLACES = [
+    pytest.param((kind, variables), id=name)
+    for name, kind, variables in (
+        ("sqlite", "sqlite", {}),
+        ("postgresql", "postgresql", {}),
+        ("mariadb", "mariadb", {}),
+        ("mariadb+05:00", "mariadb", {"LINOD_MARIADB_TIME_ZONE": "+05:00"}),
+    )
+    if KINDS is None or kind in KINDS
+]
+#: Seconds in which all that waits must be done.
+START_LIMIT = 15
+#: Seconds for two further rounds of tasks that recur every ten.
+NEXT_LIMIT = 25
+#: Notifications beside those of the demo data.
+QUEUED = 30
+#: What may lie between this machine's clock and a server's.
+SKEW = timedelta(seconds=5)
+
+QUEUE = """
+from django.contrib.auth import get_user_model
+from notify.models import Message
+robin = get_user_model().objects.get(username="robin")
+for number in range({count}):
+    Message.objects.notify(robin, f"Queued {{number}}", "Text")
+"""
+REQUEST_DIGEST = """
+BackgroundTask.objects.get(procedure=Procedures.send_pending_emails_daily).request_run()
+"""
+EVERY_SECOND = """
+for task in BackgroundTask.objects.filter(every_unit="secondly"):
+    task.every = 1
+    task.save()
+"""
+SHOW_ZONE = """
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute("SELECT @@time_zone")
+    print(cursor.fetchone()[0])
+"""
+DELIVER = """
+from django.conf import settings
+from inbox.letters import letter
+from inbox.maildir import Maildir
+Maildir(settings.MAILDIR).deliver(letter("{name}", "{name}"))
+"""
+
+SUCCEEDED = """SELECT COUNT(*) FROM linod_job WHERE state = 'succeeded' AND "procedure" = '{}'"""
+UNFINISHED = "SELECT COUNT(*) FROM linod_job WHERE state <> 'succeeded' OR end_time IS NULL"
+MAILS = "SELECT subject FROM inbox_mail"
+LOGS = """
+SELECT "procedure", text FROM linod_joblog JOIN linod_job ON linod_job.id = linod_joblog.job_id
+"""
+STARTS = "SELECT start_time, end_time, due_at FROM linod_job"
+DAEMONS = "SELECT state FROM linod_daemon"
+INSTANTS = """
+SELECT "procedure", due_at, missed FROM linod_job WHERE "trigger" = 'schedule'
+ORDER BY "procedure", due_at
+"""
+
+Letter = tuple[str, str]
+
+
+class MailServer(Controller):
+    """An SMTP server on a port that the system chooses; it remembers (recipient, subject)."""
+
+    def __init__(self) -> None:
+        super().__init__(self, hostname="127.0.0.1", port=0)
+        self._lock = threading.Lock()
+        self._taken: Counter[Letter] = Counter()
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+    async def handle_DATA(  # noqa: N802 - the name that aiosmtpd calls
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        assert isinstance(envelope.content, bytes)
+        subject = str(message_from_bytes(envelope.content)["Subject"])
+        with self._lock:
+            self._taken.update((recipient, subject) for recipient in envelope.rcpt_tos)
+        return "250 OK"
+
+    @property
+    def taken(self) -> Counter[Letter]:
+        """How often each letter came."""
+        with self._lock:
+            return self._taken.copy()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    server = MailServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=PLACES)
+def team(
+    request: pytest.FixtureRequest, mail_server: MailServer, tmp_path: Path, django_db_blocker: Any
+) -> Iterator[Site]:
+    """The site with its demo data and with mail to send."""
+    kind, variables = request.param
+    mail = {"EMAIL_HOST": mail_server.hostname, "EMAIL_PORT": str(mail_server.port)}
+    with new_site("team", tmp_path, django_db_blocker, kind, **variables, **mail) as site:
+        site.manage("migrate", "--verbosity=0")
+        site.manage("load_demo")
+        site.python(QUEUE.format(count=QUEUED))
+        if zone := variables.get("LINOD_MARIADB_TIME_ZONE"):
+            assert site.python(SHOW_ZONE) == f"{zone}\n"
+        yield site
+
+
+def letters(name: str, *subjects: str) -> set[Letter]:
+    return {(f"{name}@example.com", subject) for subject in subjects}
+
+
+DEMO_SUBJECTS = (
+    "Your ticket was closed (#1)",
+    "A comment on your ticket (#2)",
+    "You were assigned a ticket (#3)",
+)
+WAITING = (
+    letters("robin", *DEMO_SUBJECTS, *(f"Queued {number}" for number in range(QUEUED)))
+    | letters("luc", *DEMO_SUBJECTS)
+    | letters("mathieu", "3 notifications")
+)
+ARRIVED = letters("robin", "New mail: Welcome to the team", "New mail: Lunch on Friday?")
+
+
+def as_utc(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def test_the_daemon_does_what_waits_and_records_it(team: Site, mail_server: MailServer) -> None:
+    team.python(REQUEST_DIGEST)
+    began = datetime.now(UTC)
+    daemon = team.start("manage.py", "linod")
+    daemon.wait_until(
+        lambda: mail_server.taken.keys() >= WAITING and len(team.rows(MAILS)) == 2,
+        START_LIMIT,
+        "every notification is mailed and every mail stored",
+    )
+    # What comes while it runs is served, too; and the rounds that this takes double nothing.
+    team.python(DELIVER.format(name="later"))
+    later = ARRIVED | letters("robin", "New mail: later")
+    daemon.wait_until(
+        lambda: mail_server.taken.keys() >= later, NEXT_LIMIT, "a later mail and its notification"
+    )
+    assert daemon.end(signal.SIGTERM) == 0, daemon.output
+    assert mail_server.taken == Counter(dict.fromkeys(WAITING | later, 1))
+    assert sorted(team.rows(MAILS)) == [("Lunch on Friday?",), ("Welcome to the team",), ("later",)]
+    check_records(team, began)
+
+
+def check_records(team: Site, began: datetime) -> None:
+    """Jobs, logs and the daemon are in the database, none as if it still ran, all at their time."""
+    assert team.number(UNFINISHED) == 0
+    assert team.number(SUCCEEDED.format("send_pending_emails_often")) >= 2
+    assert team.number(SUCCEEDED.format("get_new_mail")) >= 2
+    assert team.number(SUCCEEDED.format("send_pending_emails_daily")) == 1
+    [text] = [text for name, text in team.rows(LOGS) if name == "send_pending_emails_daily"]
+    assert text.endswith(" INFO 3 notifications were mailed.\n")
+    assert team.rows(DAEMONS) == [("stopped",)]
+    now = datetime.now(UTC)
+    for start, end, due in team.rows(STARTS):
+        assert began - SKEW <= as_utc(start) <= as_utc(end) <= now + SKEW
+        assert as_utc(due) <= as_utc(start)
+
+
+def test_two_daemons_do_each_due_instant_once(team: Site, mail_server: MailServer) -> None:
+    team.python(EVERY_SECOND)
+    team.python(REQUEST_DIGEST)
+    daemons = [team.start("manage.py", "linod") for _ in range(2)]
+    rounds = SUCCEEDED.format("get_new_mail")
+    for daemon in daemons:
+        daemon.wait_until(
+            lambda: mail_server.taken.keys() >= WAITING | ARRIVED and team.number(rounds) >= 8,
+            30,
+            "all is mailed, and eight rounds have passed",
+        )
+    for daemon in daemons:
+        daemon.popen.terminate()
+    assert [daemon.wait(STOP_LIMIT) for daemon in daemons] == [0, 0]
+    assert mail_server.taken == Counter(dict.fromkeys(WAITING | ARRIVED, 1))
+    assert team.number(UNFINISHED) == 0
+    assert team.rows(DAEMONS) == [("stopped",), ("stopped",)]
+    check_instants(team)
+
+
+def check_instants(team: Site) -> None:
+    """Of each second exactly one job is left: its own, or the one that says it was made up for."""
+    instants: dict[str, list[tuple[datetime, int]]] = {}
+    for name, due, missed in team.rows(INSTANTS):
+        instants.setdefault(name, []).append((as_utc(due), missed))
+    assert instants.keys() == {"send_pending_emails_often", "get_new_mail"}
+    for jobs in instants.values():
+        for (before, _missed), (due, missed) in pairwise(jobs):
+            assert due - before == timedelta(seconds=1 + missed)
