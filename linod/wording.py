@@ -60,12 +60,15 @@ def phrase(rule: Recurrence) -> str:
         case "cron":
             return f"cron {rule.cron}"
         case "secondly" | "minutely" | "hourly":
-            return interval(rule) + (f" on {days(rule.weekdays)}" if rule.weekdays else "")
+            anyday = len(rule.weekdays) in (0, 7)
+            return interval(rule) if anyday else f"{interval(rule)} {on_days(rule.weekdays)}"
         case "daily":
             return daily(rule, at)
         case "weekly":
-            named = days(rule.weekdays or {start.weekday()})
-            return f"every {named} {at}" if rule.every == 1 else f"{interval(rule)} on {named} {at}"
+            named = rule.weekdays or {start.weekday()}
+            if rule.every == 1:
+                return f"every {days(named)} {at}"
+            return f"{interval(rule)} {on_days(named)} {at}"
         case "easter":
             return f"{from_easter(rule)} {interval(rule)} {at}"
         case _:
@@ -78,7 +81,9 @@ def daily(rule: Recurrence, at: str) -> str:
         return f"{interval(rule)} {at}"
     if rule.every == 1:
         return f"every {days(rule.weekdays)} {at}"
-    return f"{interval(rule)} {at}, only on {days(rule.weekdays)}"
+    if len(rule.weekdays) == 7:
+        return f"{interval(rule)} {at}"
+    return f"{interval(rule)} {at}, only {on_days(rule.weekdays)}"
 
 
 def monthly(rule: Recurrence, start: datetime) -> str:
@@ -117,6 +122,13 @@ def days(weekdays: frozenset[int] | set[int], word: str = "and") -> str:
     if len(weekdays) == 7:
         return "day"
     return listed([DAYS[n] for n in sorted(weekdays)], word)
+
+
+def on_days(weekdays: frozenset[int] | set[int]) -> str:
+    """When in the week: "on Monday and Thursday", "on working days", "on every day"."""
+    if weekdays == WORKING_DAYS:
+        return "on working days"
+    return "on every day" if len(weekdays) == 7 else f"on {days(weekdays)}"
 
 
 def position(number: int) -> str:
