@@ -1,0 +1,475 @@
+"""The protocol: each function of ``claims`` against what another owner did meanwhile."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DataError, OperationalError, connection, transaction
+
+from linod import agenda, claims, clock, transactions
+from linod.claims import Terms
+from linod.history import Decision, Job
+from linod.models import BackgroundTask
+from linod.records import Claimed, Finished
+from tests.daemons import make_due, make_task, only_these_procedures
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with only_these_procedures():
+        BackgroundTask.objects.all().delete()
+        yield
+
+
+def terms(lease: float = 30.0) -> Terms:
+    return Terms("default", uuid.uuid4(), lease, host="here")
+
+
+def noop() -> None:
+    """Do nothing."""
+
+
+def secondly(name: str = "noop", **values: Any) -> BackgroundTask:
+    return make_task(noop, name, **{"every_unit": "secondly", "every": 10, **values})
+
+
+def claim_all(mine: Terms, slots: int = 10) -> list[Claimed]:
+    candidates = agenda.peek("default", mine.owner, clock.db_now(), 100)
+    return claims.claim(mine, candidates, slots)
+
+
+def end_of(job: Claimed, state: str = "succeeded", **values: Any) -> Finished:
+    now = clock.db_now()
+    return Finished(job, state, job.start_time or now, now, **values)
+
+
+def test_a_claim_inserts_the_job_and_moves_the_task_on() -> None:
+    task = secondly()
+    due_at = make_due(task, ago=3)
+    (job,) = claim_all(mine := terms())
+    row = Job.objects.get()
+    assert (row.task, row.state, row.owner, row.fence, row.attempt) == (
+        task, "running", mine.owner, 1, 1,
+    )  # fmt: skip
+    assert row.due_at == due_at == job.due_at
+    assert row.active_task == task.pk
+    assert row.lease_until is not None
+    assert row.lease_until > clock.db_now() + timedelta(seconds=25)
+    task.refresh_from_db()
+    assert task.next_run_at is not None
+    assert task.next_run_at > clock.db_now()
+    assert task.last_start_time is not None
+
+
+def test_jobs_beyond_the_free_slots_are_claimed_only() -> None:
+    for name in "abcde":
+        make_due(secondly(name), ago=1)
+    jobs = claim_all(terms(), slots=2)
+    assert [job.state for job in jobs] == ["running", "running", "claimed", "claimed", "claimed"]
+
+
+def test_two_owners_that_saw_the_same_task_get_one_job() -> None:
+    make_due(secondly(), ago=1)
+    one, two = terms(), terms()
+    now = clock.db_now()
+    seen = [agenda.peek("default", each.owner, now, 10) for each in (one, two)]
+    got = [claims.claim(each, found, 10) for each, found in zip((one, two), seen, strict=True)]
+    assert [len(each) for each in got] == [1, 0]
+    assert Job.objects.count() == 1
+
+
+def test_an_instant_that_ran_before_does_not_run_again() -> None:
+    task = secondly()
+    due_at = make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job)])
+    BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=due_at)
+    assert claim_all(terms()) == []
+    assert Job.objects.count() == 1
+    task.refresh_from_db()
+    assert task.next_run_at is not None
+    assert task.next_run_at > due_at
+    assert Decision.objects.filter(kind="already_run").count() == 1
+
+
+def test_a_task_with_an_active_job_is_not_due() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    assert len(claim_all(terms())) == 1
+    make_due(task, ago=0)
+    assert claim_all(terms()) == []
+    found = agenda.agenda("default", uuid.uuid4())
+    assert found.next_run_at is None
+
+
+def test_the_unique_key_stands_behind_the_look() -> None:
+    """A claim whose look is stale (an active job came since) leaves the task as it was."""
+    task = secondly()
+    due_at = make_due(task, ago=1)
+    seen = agenda.peek("default", (mine := terms()).owner, clock.db_now(), 10)
+    claims.claim_now(terms(), task, None)
+    original, agenda.idle_tasks = agenda.idle_tasks, lambda using: BackgroundTask.objects.all()
+    try:
+        assert claims.claim(mine, seen, 10) == []
+    finally:
+        agenda.idle_tasks = original
+    assert Job.objects.count() == 1
+    task.refresh_from_db()
+    assert task.next_run_at == due_at
+
+
+def test_an_edit_between_look_and_claim_wins() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    seen = agenda.peek("default", (mine := terms()).owner, clock.db_now(), 10)
+    task.refresh_from_db()
+    task.disable("not today")
+    assert claims.claim(mine, seen, 10) == []
+    assert Job.objects.count() == 0
+
+
+def test_a_bad_row_is_put_aside_with_its_reason_and_stops_no_other() -> None:
+    bad, good = secondly("bad"), secondly("good")
+    make_due(bad, ago=2)
+    make_due(good, ago=1)
+    BackgroundTask.objects.filter(pk=bad.pk).update(every=0)
+    (job,) = claim_all(terms())
+    assert job.task_id == good.pk
+    bad.refresh_from_db()
+    assert bad.disabled
+    assert "every" in bad.disabled_reason
+    assert Decision.objects.get(kind="quarantined").task == bad
+
+
+def test_the_gate_opens_once() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms(), slots=0)
+    assert job.state == "claimed"
+    again = replace(job)
+    assert claims.gate(mine, [job], clock.db_now()) == [job]
+    assert job.state == "running"
+    assert claims.gate(mine, [again], clock.db_now()) == []
+
+
+def test_a_cancelled_job_does_not_pass_the_gate() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms(), slots=0)
+    assert claims.cancel("default", job.id, "anna")
+    assert claims.gate(mine, [job], clock.db_now()) == []
+    assert Job.objects.get().state == "cancelled"
+    assert Decision.objects.get(kind="cancelled").who == "anna"
+
+
+def test_a_finish_happens_once_and_is_settled_by_reading_back() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    ended = end_of(job, log="one\n", message="one\n", result={"n": 1})
+    assert claims.finish(mine, [ended]) == []
+    # The answer to COMMIT was lost: the same outcome again is known to be recorded.
+    assert claims.finish(mine, [ended]) == []
+    # Another outcome is not.
+    other = replace(ended, state="failed")
+    assert claims.finish(mine, [other]) == [other]
+    row = Job.objects.get()
+    assert (row.state, row.result, row.message, row.active_task, row.lease_until) == (
+        "succeeded", {"n": 1}, "one\n", None, None,
+    )  # fmt: skip
+    task.refresh_from_db()
+    assert task.message == "one\n"
+    assert not task.disabled
+
+
+def test_one_stale_outcome_does_not_spoil_its_group() -> None:
+    for name in "abc":
+        make_due(secondly(name), ago=1)
+    jobs = claim_all(mine := terms())
+    Job.objects.filter(pk=jobs[1].id).update(fence=2)
+    ended = [end_of(job) for job in jobs]
+    assert claims.finish(mine, ended) == [ended[1]]
+    assert sorted(Job.objects.values_list("state", flat=True)) == [
+        "running", "succeeded", "succeeded",
+    ]  # fmt: skip
+
+
+def test_finish_and_gate_fall_apart_without_loss() -> None:
+    for name in "abcd":
+        make_due(secondly(name), ago=1)
+    jobs = claim_all(mine := terms(), slots=2)
+    running, waiting = jobs[:2], jobs[2:]
+    Job.objects.filter(pk=waiting[0].id).update(fence=9)
+    refused, started = claims.finish_and_gate(
+        mine, [end_of(job) for job in running], waiting, clock.db_now()
+    )
+    assert refused == []
+    assert started == [waiting[1]]
+    assert Job.objects.filter(state="succeeded").count() == 2
+    assert Job.objects.get(pk=waiting[0].id).state == "claimed"
+
+
+def test_what_cannot_be_stored_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms())
+    original = claims._store_logs
+
+    def refuse(connection: Any, pieces: Any) -> None:
+        if pieces:
+            raise DataError("invalid byte sequence")
+        original(connection, pieces)
+
+    monkeypatch.setattr(claims, "_store_logs", refuse)
+    assert claims.finish(mine, [end_of(job, log="bad")]) == []
+    row = Job.objects.get()
+    assert row.state == "succeeded"
+    assert "invalid byte sequence" in row.error
+
+
+def test_a_failure_disables_the_task_in_the_same_transaction() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed", error="Traceback\nValueError: boom")])
+    task.refresh_from_db()
+    assert task.disabled
+    assert task.next_run_at is None
+    assert task.disabled_reason == "ValueError: boom"
+    assert Decision.objects.get(kind="disabled").job == job.id
+
+
+@pytest.mark.parametrize(("limit", "disabled"), [(1, True), (2, False), (0, False)])
+def test_so_many_failures_in_a_row_disable(limit: int, disabled: bool) -> None:
+    task = secondly(disable_after=limit)
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    task.refresh_from_db()
+    assert (task.disabled, task.failures) == (disabled, 1)
+
+
+def test_an_edit_during_a_failing_run_stands() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    task.refresh_from_db()
+    task.arguments = {"mended": True}
+    task.save()
+    claims.finish(mine, [end_of(job, "failed")])
+    task.refresh_from_db()
+    assert not task.disabled
+    assert task.arguments == {"mended": True}
+
+
+def test_a_deleted_task_stays_deleted() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    task.delete()
+    assert claims.finish(mine, [end_of(job, "failed")]) == []
+    assert BackgroundTask.objects.count() == 0
+    row = Job.objects.get()
+    assert (row.task, row.state) == (None, "failed")
+
+
+def test_a_failed_attempt_waits_for_the_next() -> None:
+    task = secondly(max_attempts=2, retry_delay=100.0)
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    task.refresh_from_db()
+    assert not task.disabled
+    waiting = Job.objects.get(state="waiting")
+    assert (waiting.attempt, waiting.due_at, waiting.trigger) == (2, job.due_at, "retry")
+    assert waiting.available_at is not None
+    delay = (waiting.available_at - clock.db_now()).total_seconds()
+    assert 70 < delay < 126
+    later = clock.db_now() + timedelta(seconds=200)
+    found = agenda.peek_waiting("default", mine.owner, later, 10)
+    (second,) = claims.claim_waiting(mine, found, 1)
+    assert (second.attempt, second.fence, second.state) == (2, 1, "running")
+    claims.finish(mine, [end_of(second, "failed")])
+    task.refresh_from_db()
+    assert task.disabled
+    assert Job.objects.filter(state="waiting").count() == 0
+
+
+def test_a_waiting_job_is_taken_once() -> None:
+    task = secondly(max_attempts=2, retry_delay=0.001)
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    later = clock.db_now() + timedelta(seconds=5)
+    one, two = terms(), terms()
+    seen = [agenda.peek_waiting("default", each.owner, later, 10) for each in (one, two)]
+    assert [len(each) for each in seen] == [1, 1]
+    assert len(claims.claim_waiting(one, seen[0], 1)) == 1
+    assert claims.claim_waiting(two, seen[1], 1) == []
+
+
+def expire() -> None:
+    Job.objects.filter(lease_until__isnull=False).update(
+        lease_until=clock.db_now() - timedelta(seconds=1)
+    )
+
+
+def test_a_claimed_job_of_a_dead_owner_is_taken_over_and_fenced() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(dead := terms(), slots=0)
+    expire()
+    (taken,) = claims.reclaim(mine := terms())
+    assert (taken.id, taken.fence, taken.state) == (job.id, 2, "claimed")
+    assert claims.gate(dead, [job], clock.db_now()) == []
+    assert claims.gate(mine, [taken], clock.db_now()) == [taken]
+
+
+def test_a_running_job_of_a_dead_owner_is_lost_and_its_outcome_refused() -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(dead := terms())
+    expire()
+    assert claims.reclaim(terms()) == []
+    row = Job.objects.get()
+    assert (row.state, row.active_task, row.fence) == ("lost", None, 2)
+    ended = end_of(job)
+    assert claims.finish(dead, [ended]) == [ended]
+    task.refresh_from_db()
+    assert not task.disabled
+    assert Decision.objects.filter(kind="lost").count() == 1
+
+
+def test_a_lost_job_runs_again_where_its_task_allows_it() -> None:
+    task = secondly(rerun_lost=True, max_attempts=2)
+    make_due(task, ago=1)
+    claim_all(terms())
+    expire()
+    claims.reclaim(mine := terms())
+    row = Job.objects.get()
+    assert (row.state, row.attempt, row.active_task, row.owner) == ("waiting", 2, None, None)
+    found = agenda.peek_waiting("default", mine.owner, clock.db_now(), 10)
+    (again,) = claims.claim_waiting(mine, found, 1)
+    assert (again.id, again.attempt, again.fence) == (row.pk, 2, 3)
+    expire()
+    claims.reclaim(terms())
+    assert Job.objects.get().state == "lost"
+
+
+def test_nobody_reclaims_what_is_alive_or_its_own() -> None:
+    make_due(secondly(), ago=1)
+    claim_all(mine := terms())
+    claims.reclaim(terms())
+    assert Job.objects.get().state == "running"
+    expire()
+    claims.reclaim(mine)
+    assert Job.objects.get().state == "running"
+
+
+def test_a_heartbeat_renews_all_my_leases_and_no_other() -> None:
+    for name in "ab":
+        make_due(secondly(name), ago=1)
+    mine, other = terms(), terms()
+    now = clock.db_now()
+    first, second = agenda.peek("default", mine.owner, now, 10)
+    claims.claim(mine, [first], 1)
+    claims.claim(other, [second], 1)
+    expire()
+    assert claims.heartbeat(mine) == 1
+    alive = Job.objects.filter(lease_until__gt=clock.db_now())
+    assert [job.owner for job in alive] == [mine.owner]
+
+
+def test_release_lets_another_daemon_take_over_at_once() -> None:
+    make_due(secondly(), ago=1)
+    claim_all(mine := terms(), slots=0)
+    assert claims.release(mine) == 1
+    (taken,) = claims.reclaim(terms())
+    assert taken.fence == 2
+
+
+def test_logs_of_a_job_that_is_not_mine_are_dropped() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
+    Job.objects.update(owner=uuid.uuid4())
+    claims.tend(mine, [(job, 1, "second\n", None)])
+    row = Job.objects.get()
+    assert row.message == "first\n"
+    assert row.progress == {"done": 1, "total": 2, "text": ""}
+
+
+def test_a_request_is_claimed_before_what_is_due_and_keeps_the_rule() -> None:
+    due, asked = secondly("due"), secondly("asked", disabled=True)
+    make_due(due, ago=5)
+    asked.request_run()
+    requested_at = asked.requested_at
+    jobs = claim_all(terms(), slots=1)
+    assert [(job.task_id, job.trigger) for job in jobs] == [
+        (asked.pk, "request"), (due.pk, "schedule"),
+    ]  # fmt: skip
+    assert jobs[0].due_at == requested_at
+    asked.refresh_from_db()
+    assert asked.requested_at is None
+    assert asked.disabled
+
+
+def test_unknown_procedures_are_passed_by_and_stay() -> None:
+    task = secondly()
+    due_at = make_due(task, ago=1)
+    BackgroundTask.objects.filter(pk=task.pk).update(procedure="of_a_newer_release")
+    assert claim_all(terms()) == []
+    assert agenda.agenda("default", uuid.uuid4()).next_run_at is None
+    task = BackgroundTask.objects.get()
+    assert task.next_run_at == due_at
+    assert task.status == "Unknown procedure"
+
+
+def test_run_after_waits_for_the_earlier_one() -> None:
+    make_task(noop, "first", every_unit="secondly", every=10)
+    from linod.procedures import declare
+
+    def behind() -> None:
+        """Come second."""
+
+    procedure = declare(behind, "second", run_after="first")
+    BackgroundTask.objects.create(procedure=procedure, every_unit="secondly", every=10)
+    for task in BackgroundTask.objects.all():
+        make_due(task, ago=1)
+    (first,) = claim_all(mine := terms())
+    assert first.procedure.name == "first"
+    assert claim_all(mine) == []
+    claims.finish(mine, [end_of(first)])
+    (second,) = claim_all(mine)
+    assert second.procedure.name == "second"
+
+
+def test_the_agenda_is_one_query(django_assert_num_queries: Any) -> None:
+    secondly()
+    with django_assert_num_queries(1):
+        found = agenda.agenda("default", uuid.uuid4())
+    assert abs((found.now - clock.db_now()).total_seconds()) < 5
+    assert found.next_run_at is not None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite only")
+def test_sqlite_transactions_lock_at_once() -> None:
+    with transactions.write("default") as writer:
+        other = writer.copy("other")
+        other.settings_dict = {**other.settings_dict, "OPTIONS": {"timeout": 0}}
+        with pytest.raises(OperationalError), other.cursor() as cursor:
+            cursor.execute("UPDATE linod_backgroundtask SET message = 'x'")
+        other.close()
+
+
+def test_the_guard_holds_inside_the_bodys_transaction() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(terms())
+    with transaction.atomic():
+        assert claims.guard("default", job)
+    Job.objects.update(fence=2)
+    with transaction.atomic():
+        assert not claims.guard("default", job)
