@@ -91,7 +91,7 @@ class Sequenced(models.Model):
             numbers = strictly_rising([seqno for _pk, seqno in rows])
             rows[here], rows[there] = rows[there], rows[here]
             self._write_numbers([(*row, new) for row, new in zip(rows, numbers, strict=True)])
-            self.seqno = numbers[there]
+        self.refresh_from_db(fields=["seqno"])
         return True
 
     def _write_numbers(self, wanted: list[tuple[Any, int, int]]) -> int:
