@@ -20,6 +20,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import django
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(os.environ.get("LINOD_EXAMPLE_VAR") or BASE_DIR / "var").resolve()
 
@@ -130,13 +132,22 @@ LOGGING = {
     "loggers": {"linod": {"handlers": ["console"], "level": "INFO"}},
 }
 
-if "EMAIL_HOST" in os.environ:
-    EMAIL_HOST = os.environ["EMAIL_HOST"]
-    EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "25"))
+# Mail goes to a server or, by default, into files. Django 6.1 has one setting for that, and refuses
+# the former ones beside it.
+mail_host, mail_port = os.environ.get("EMAIL_HOST"), int(os.environ.get("EMAIL_PORT", "25"))
+smtp = "django.core.mail.backends.smtp.EmailBackend"
+files = "django.core.mail.backends.filebased.EmailBackend"
+if django.VERSION >= (6, 1):
+    server = {"host": mail_host, "port": mail_port, "timeout": 10}
+    MAILERS = {
+        "default": {"BACKEND": smtp, "OPTIONS": server}
+        if mail_host
+        else {"BACKEND": files, "OPTIONS": {"file_path": VAR_DIR / "mail"}}
+    }
+elif mail_host:
+    EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = mail_host, mail_port, 10
 else:
-    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-    EMAIL_FILE_PATH = VAR_DIR / "mail"
-EMAIL_TIMEOUT = 10
+    EMAIL_BACKEND, EMAIL_FILE_PATH = files, VAR_DIR / "mail"
 DEFAULT_FROM_EMAIL = "noreply@example.com"
 
 # The Maildir that ``inbox`` reads, and the folder into which ``publisher`` writes.

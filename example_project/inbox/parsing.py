@@ -36,12 +36,14 @@ def parse(content: bytes) -> ParsedMail:
         raise MalformedMail("it has no From header")
     message_id = _header(message, "Message-ID").strip()
     identity = message_id.encode() if message_id else content
-    addressed = getaddresses(_clean(str(value)) for value in message.get_all("To", []))
+    headers = [_clean(str(value)) for value in message.get_all("To", [])]
     return ParsedMail(
         key=hashlib.sha256(identity).hexdigest(),
         message_id=message_id,
         sender=_header(message, "From"),
-        recipients=tuple(address for _name, address in addressed if address),
+        recipients=tuple(
+            address for header in headers for _name, address in getaddresses([header]) if address
+        ),
         subject=_header(message, "Subject"),
         body=_body(message),
         sent_at=_date(message),

@@ -12,7 +12,8 @@ from email.errors import MessageError
 from smtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException
 
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core import mail
+from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 
@@ -40,7 +41,7 @@ def _mail(ar: BaseRequest, letters: list[list[int]]) -> int:
         return 0
     sent = 0
     try:
-        with get_connection() as connection:
+        with mail_server() as connection:
             for done, keys in enumerate(letters):
                 ar.progress(done, len(letters), "letters")
                 sent += _mail_letter(ar, connection, keys)
@@ -66,6 +67,11 @@ def _mail_letter(ar: BaseRequest, connection: BaseEmailBackend, keys: list[int])
         return 0
     Message.objects.confirm(token)
     return len(messages)
+
+
+def mail_server() -> BaseEmailBackend:
+    """The site's mail server; Django 6.1 has it in another place."""
+    return mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
 
 
 def compose(messages: list[Message]) -> EmailMessage:

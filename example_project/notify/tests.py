@@ -58,7 +58,10 @@ class PickyBackend(EmailBackend):
 
 
 def use(backend: type[EmailBackend]) -> Any:
-    return override_settings(EMAIL_BACKEND=f"{__name__}.{backend.__name__}")
+    path = f"{__name__}.{backend.__name__}"
+    if hasattr(mail, "mailers"):  # since Django 6.1
+        return override_settings(MAILERS={"default": {"BACKEND": path}})
+    return override_settings(EMAIL_BACKEND=path)
 
 
 class OftenTests(TestCase):
