@@ -49,7 +49,7 @@ class Execution:
         self._began: float | None = None
         self.shown: dict[str, Any] | None = None
         self._progress: dict[str, Any] | None = None
-        #: Hears at once how far the body is: done, total and a text, as ``ar.progress()`` took them.
+        #: Hears at once how far the body is: what ``ar.progress()`` was given.
         self.on_progress: Callable[[float, float | None, str], None] | None = None
         self._said = ""
         self.ar = BaseRequest(

@@ -7,13 +7,14 @@ cannot know.
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta, tzinfo
 
 from django.utils import timezone
 
+from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.models import BackgroundTask
 from linod.recurrence import Recurrence
@@ -43,18 +44,26 @@ class Coming:
 
 
 def duration(text: str) -> timedelta:
-    """A length of time as people type it. ValueError when it is none, or not from 1 s to 10 years.
+    """A length of time as people type it, from a second to ten years.
+
+    Raises :class:`argparse.ArgumentTypeError` when it is none.
 
     >>> duration("24h"), duration("1h30m")
     (datetime.timedelta(days=1), datetime.timedelta(seconds=5400))
     """
     if not re.fullmatch(r"(\d{1,9}[smhdw])+", text):
-        raise ValueError(f"{text!r} is no duration such as 90m, 24h or 7d")
+        raise ArgumentTypeError(f"{text!r} is no duration such as 90m, 24h or 7d")
     pairs = re.findall(r"(\d+)([smhdw])", text)
     seconds = sum(int(number) * LETTERS[letter] for number, letter in pairs)
     if not 0 < seconds <= LONGEST.total_seconds():
-        raise ValueError(f"{text!r} must be from 1s to {LONGEST.days}d")
+        raise ArgumentTypeError(f"{text!r} must be from 1s to {LONGEST.days}d")
     return timedelta(seconds=seconds)
+
+
+def forecast(using: str, span: timedelta) -> str:
+    """What ``--forecast`` prints."""
+    tasks = BackgroundTask.objects.using(using).order_by("seqno", "pk")
+    return "\n".join(lines(tasks, clock.db_now(using), span))
 
 
 def lines(tasks: Iterable[BackgroundTask], now: datetime, span: timedelta) -> list[str]:
@@ -118,10 +127,11 @@ def shift_mark(rule: Recurrence, moment: datetime) -> str:
     return f"  (shifted: the clocks leave out {usual:%H:%M:%S})"
 
 
-def is_ambiguous(moment: datetime, zone: ZoneInfo) -> bool:
+def is_ambiguous(moment: datetime, zone: tzinfo) -> bool:
     """Whether the clocks of ``zone`` show the time of ``moment`` (aware) twice.
 
     >>> from datetime import UTC
+    >>> from zoneinfo import ZoneInfo
     >>> night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
     >>> [is_ambiguous(night + timedelta(hours=n), ZoneInfo("Europe/Brussels")) for n in range(3)]
     [True, True, False]
@@ -133,7 +143,7 @@ def is_ambiguous(moment: datetime, zone: ZoneInfo) -> bool:
 def _time_text(moment: datetime) -> str:
     """The site's local time; with its offset when the clocks show it twice."""
     zone = timezone.get_current_timezone()
-    if isinstance(zone, ZoneInfo) and is_ambiguous(moment, zone):
+    if is_ambiguous(moment, zone):
         local = moment.astimezone(zone)
         which = "second" if local.fold else "first"
         return f"{moment_text(moment)} ({which} of two, UTC{local.isoformat()[-6:]})"

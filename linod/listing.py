@@ -35,21 +35,27 @@ UNITS = {
 }
 
 
+def listing(using: str, *, for_programs: bool = False) -> str:
+    """What ``--list`` prints, and ``--list --json``."""
+    tasks = listed_tasks(using)
+    return as_json(tasks) if for_programs else "\n".join(lines(tasks))
+
+
 def listed_tasks(using: str) -> list[BackgroundTask]:
     """The enabled tasks that have a recurrence, by their number."""
-    rows = BackgroundTask.objects.using(using).filter(disabled=False)
-    return list(rows.exclude(every_unit__in=("never", "")).order_by("seqno", "pk"))
+    tasks = BackgroundTask.objects.using(using).enabled().recurring()
+    return list(tasks.order_by("seqno", "pk"))
 
 
 def without_task(using: str) -> list[str]:
     """The procedures that no row refers to; a daemon makes their rows when it starts."""
     rows = BackgroundTask.objects.using(using).values_list("procedure", flat=True)
-    present = {procedure.name for procedure in rows}
+    present = set(map(str, rows))
     return [each.name for each in Procedures if present.isdisjoint(each.names)]
 
 
 def lines(tasks: Sequence[BackgroundTask]) -> list[str]:
-    """What ``--list`` prints, from its heading on; times are the site's local ones."""
+    """The heading and a line for each task; times are the site's local ones."""
     if not tasks:
         return ["This site has no scheduled jobs."]
     heading = f"{len(tasks)} scheduled jobs:"

@@ -1,0 +1,107 @@
+"""What the command writes beside its answers: linod's log on the terminal, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from linod import capture
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS_IN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+
+def visible(text: str, *, in_lines: bool = True) -> str:
+    """Text that can neither move the cursor nor recolour a terminal.
+
+    >>> visible("a\\tb\\x1b[31m")
+    'a\\tb\\\\x1b[31m'
+    """
+    return text.translate(_CONTROLS_IN_LINES if in_lines else _CONTROLS)
+
+
+def is_heard(name: str) -> bool:
+    """Whether the site's LOGGING has a handler for records of that logger."""
+    current: logging.Logger | None = logging.getLogger(name)
+    while current is not None:
+        for handler in current.handlers:
+            ours = handler in (capture.handler, logging.lastResort)
+            if not ours and not isinstance(handler, logging.NullHandler | Unheard):
+                return True
+        current = current.parent if current.propagate else None
+    return False
+
+
+class Unheard(logging.Handler):
+    """Writes what no handler of the site shows: linod's and jobs' lines, and others' warnings."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self.out = out
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.addFilter(self.is_wanted)
+
+    @staticmethod
+    def is_wanted(record: logging.LogRecord) -> bool:
+        """A job's own level decides inside it; elsewhere linod is heard from INFO on."""
+        job = capture.current.get()
+        if job is not None:
+            level = job.level
+        else:
+            level = logging.INFO if record.name.startswith("linod") else logging.WARNING
+        return record.levelno >= level and not is_heard(record.name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a terminal that has gone away must not disturb anybody."""
+        self.write(self.out, visible(self.format(record)) + "\n")
+
+    def write(self, stream: TextIO, text: str) -> None:
+        """Write as much as the stream's encoding can say."""
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+        except (OSError, ValueError):
+            self.write = _say_nothing  # type: ignore[method-assign]
+
+
+def _say_nothing(stream: TextIO, text: str) -> None:
+    """In the place of :meth:`Unheard.write` once nobody listens."""
+
+
+@contextmanager
+def shown(handler: Unheard) -> Iterator[None]:
+    """Show on the terminal, for so long, what nobody else shows."""
+    root = logging.getLogger()
+    capture.install()
+    last_resort = logging.lastResort
+    if last_resort is not None:
+        root.removeHandler(last_resort)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        if last_resort is not None and root.handlers == [capture.handler]:
+            root.addHandler(last_resort)
+
+
+def let_go(*streams: TextIO | None) -> None:
+    """Flush; whoever read our output and went away is no error, also not at the very end."""
+    for stream in streams:
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
+
+
+def leave(code: int) -> None:
+    """End the process whatever threads are still at it, with all that was said written out."""
+    logging.shutdown()
+    let_go(sys.stdout, sys.stderr)
+    os._exit(code)
