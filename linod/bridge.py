@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import random
@@ -102,5 +103,6 @@ def _deliver(
         else:
             future.set_result(value)
 
-    if not loop.is_closed():
+    # A loop that has been closed has nobody who waits.
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)

@@ -8,9 +8,12 @@ body starts by itself begin with an empty context: their records go to the site'
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
 from contextvars import ContextVar
+
+from linod.exceptions import Interruption
 
 #: Characters of a job's log that are kept: its head, and when it grows longer, its tail.
 HEAD = 768 * 1024
@@ -18,7 +21,7 @@ TAIL = 256 * 1024
 
 current: ContextVar[Capture | None] = ContextVar("linod_capture", default=None)
 
-_ESCAPES = {0: "\\x00", **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}}
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
@@ -27,9 +30,12 @@ def storable(text: str) -> str:
     >>> storable("a\\x00b \\ud800")
     'a\\\\x00b \\\\ud800'
     """
-    if "\0" not in text and text.isascii():
-        return text
-    return text.translate(_ESCAPES)
+    return _UNSTORABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code else "\\x00"
 
 
 class Capture:
@@ -54,17 +60,34 @@ class Capture:
         if record.levelno < self.level or getattr(record, "linod_capture", None) is self:
             return
         record.linod_capture = self
-        self.add_text(self.formatter.format(record) + "\n")
+        self.add_text(self._line(record))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.formatter.format(record) + "\n"
+        except Interruption:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in logging: a bad line must not end its job
+            said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            why = f"{said!r} ({record.pathname}:{record.lineno}): {type(error).__name__}"
+            return self.line_of(record.levelno, f"A log message could not be formatted: {why}")
+
+    @classmethod
+    def line_of(cls, level: int, text: str) -> str:
+        """The line that ``text`` makes."""
+        record = logging.LogRecord("linod.job", level, __file__, 0, text, None, None)
+        return cls.formatter.format(record) + "\n"
 
     def add_text(self, text: str) -> None:
         """Keep lines as they are."""
         text = storable(text)
         with self._lock:
-            if self._head_size + len(text) <= HEAD and not self._tail:
-                self._head_size += len(text)
-                self._fresh.append(text)
-            else:
-                self._add_to_tail(text)
+            room = HEAD - self._head_size
+            if room:
+                self._head_size += min(len(text), room)
+                self._fresh.append(text[:room])
+            if len(text) > room:
+                self._add_to_tail(text[room:])
 
     def _add_to_tail(self, text: str) -> None:
         if len(text) > TAIL:
@@ -76,11 +99,6 @@ class Capture:
             dropped = self._tail.popleft()
             self._tail_size -= len(dropped)
             self._left_out += len(dropped)
-
-    @property
-    def has_fresh(self) -> bool:
-        """Whether there are lines that nobody has stored yet (the tail waits for the end)."""
-        return bool(self._fresh)
 
     def drain(self) -> str:
         """Take the lines of the head that came since the last call."""
@@ -94,7 +112,7 @@ class Capture:
         with self._lock:
             tail, self._tail = "".join(self._tail), deque()
             left_out, self._left_out, self._tail_size = self._left_out, 0, 0
-        mark = f"... {left_out} characters left out ...\n" if left_out else ""
+        mark = f"\n... {left_out} characters left out ...\n" if left_out else ""
         return text + mark + tail
 
 
@@ -116,35 +134,49 @@ handler = CaptureHandler()
 _install_lock = threading.Lock()
 
 
-class _Threshold(logging.Filter):
-    """Keeps a handler as quiet as the root was before captures lowered the root's level."""
+class _FormerLevel(logging.Filter):
+    """Keeps a handler as quiet as it was before captures lowered the root's level.
+
+    :param level: the root's level then; it stands for all loggers without a level of their own.
+    """
 
     def __init__(self, level: int) -> None:
         super().__init__()
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= self.level or record.name.startswith("linod")
+        return record.levelno >= self.level or _has_own_level(record.name)
+
+
+def _has_own_level(name: str) -> bool:
+    """Whether the logger or one above it says itself how loud it is; linod's own always do."""
+    while name and name != "linod":
+        logger = logging.Logger.manager.loggerDict.get(name)
+        if isinstance(logger, logging.Logger) and logger.level:
+            return True
+        name = name.rpartition(".")[0]
+    return bool(name)
 
 
 def install(level: int = logging.INFO) -> None:
     """Make loggers hand their records at or above ``level`` to captures; repeat as you like.
 
     A logger without a level of its own follows the root's, which is WARNING by default: a job at
-    level INFO would have no log. So the root is lowered, and the handlers that it had keep to its
+    level INFO would have no log. So the root is lowered, and the handlers that exist keep to its
     former level. A root without handlers keeps the one of last resort, which ours would displace.
     """
     root = logging.getLogger()
     with _install_lock:
+        known = list(logging.Logger.manager.loggerDict.values())
+        loggers = [root, *(each for each in known if isinstance(each, logging.Logger))]
         if handler not in root.handlers:
             if not root.handlers and logging.lastResort is not None:
                 root.addHandler(logging.lastResort)
-            for other in root.handlers:
-                other.addFilter(_Threshold(root.level))
-            root.addHandler(handler)
+            former = _FormerLevel(root.level)
+            for other in {each for logger in loggers for each in logger.handlers} - {handler}:
+                other.addFilter(former)
+        for logger in loggers:
+            if logger is root or not logger.propagate:
+                logger.addHandler(handler)
         if root.level > level:
             root.setLevel(level)
-        for logger in list(logging.Logger.manager.loggerDict.values()):
-            if isinstance(logger, logging.Logger) and not logger.propagate:
-                if handler not in logger.handlers:
-                    logger.addHandler(handler)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 
 class Choice(str):
-    """One item of a choicelist; as a string it is its own name, so it compares with what rows hold."""
+    """One item of a choicelist; as a string it is its name, which is what rows hold."""
 
     value: str
     name: str
@@ -29,19 +29,19 @@ class ChoiceListType(type):
 
     def __getattr__(cls, name: str) -> Any:
         if not name.startswith("_"):
-            item = cls.get_by_name(name)  # type: ignore[attr-defined]
+            item = cls.get_by_name(name)
             if item is not None:
                 return item
         raise AttributeError(f"{cls.__name__} has no choice {name!r}")
 
     def __iter__(cls) -> Iterator[Any]:
-        return iter(cls.get_list_items())  # type: ignore[attr-defined]
+        return iter(cls.get_list_items())
 
     def __len__(cls) -> int:
-        return len(cls.get_list_items())  # type: ignore[attr-defined]
+        return len(cls.get_list_items())
 
     def __contains__(cls, item: object) -> bool:
-        return item in cls.get_list_items()  # type: ignore[attr-defined]
+        return item in cls.get_list_items()
 
 
 class ChoiceList(metaclass=ChoiceListType):
@@ -50,6 +50,8 @@ class ChoiceList(metaclass=ChoiceListType):
     ``columns`` is what :func:`linod.show` prints: pairs of an attribute and its heading.
     """
 
+    verbose_name: ClassVar[str] = ""
+    verbose_name_plural: ClassVar[str] = ""
     columns: ClassVar[tuple[tuple[str, str], ...]] = (
         ("value", "value"),
         ("name", "name"),
@@ -81,6 +83,8 @@ class ChoiceList(metaclass=ChoiceListType):
 class Recurrences(ChoiceList):
     """The units in which a background task recurs."""
 
+    verbose_name = "Recurrence"
+    verbose_name_plural = "Recurrences"
     items = tuple(
         Choice(name, value, text)
         for value, name, text in (
@@ -106,6 +110,8 @@ class LogLevels(ChoiceList):
     ``WARNING`` suits most tasks; ``DEBUG`` fills the history quickly.
     """
 
+    verbose_name = "Logging level"
+    verbose_name_plural = "Logging levels"
     columns = (("value", "value"), ("text", "text"), ("num_value", "Numeric value"))
     items = tuple(
         Choice(name, name, name, num_value=number)

@@ -376,9 +376,7 @@ def finish_and_gate(
     return finish(terms, ended), gate(terms, jobs, now)
 
 
-def _record(
-    connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]
-) -> None:
+def _record(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
     ordered = sorted(ended, key=lambda each: each.job.task_id or 0)
     _end_jobs(connection, terms, [e for e in ordered if not _runs_again(e)])
     _rerun_jobs(connection, terms, [e for e in ordered if _runs_again(e)])

@@ -6,6 +6,7 @@ of its own; its host's clock serves. :mod:`linod.testing` replaces :data:`source
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -27,6 +28,11 @@ def read(connection: BaseDatabaseWrapper) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {sql}")
         return as_utc(cursor.fetchone()[0])
+
+
+def host_milliseconds() -> int:
+    """Milliseconds since 1970 by this host's clock: only for keys that sort by their making."""
+    return time.time_ns() // 1_000_000
 
 
 def as_utc(value: datetime | str) -> datetime:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -24,13 +25,13 @@ class Config:
     #: Folder of the daemons' wake-up sockets; default: a private folder of this user.
     RUN_DIR: str | Path | None = None
     #: Seconds between two looks at the database when nothing calls.
-    BACKGROUND_SLEEP_TIME: float = 5.0
+    BACKGROUND_SLEEP_TIME: int | float = 5.0
     #: How many jobs one daemon runs at the same time.
     MAX_CONCURRENCY: int = 10
     #: Seconds after which a silent daemon's jobs are given up.
-    LEASE: float = 30.0
+    LEASE: int | float = 30.0
     #: Seconds that running jobs are given when the daemon stops.
-    GRACE: float = 25.0
+    GRACE: int | float = 25.0
     #: Days for which ended jobs and the ledger are kept.
     KEEP_JOBS_DAYS: int = 30
     #: Username of the user that procedures see as ``ar.user``; None: nobody.
@@ -43,46 +44,39 @@ class Config:
     LOG_FILE: str = "lino.log"
 
 
+#: What each key takes.
+KINDS = get_type_hints(Config)
+#: Numbers that must be above zero; GRACE may be zero.
 POSITIVE = ("BACKGROUND_SLEEP_TIME", "MAX_CONCURRENCY", "LEASE", "KEEP_JOBS_DAYS")
-TYPES: dict[str, tuple[type, ...]] = {
-    "SITE": (str,),
-    "USE_CHANNELS": (bool,),
-    "RUN_DIR": (str, Path, type(None)),
-    "BACKGROUND_SLEEP_TIME": (int, float),
-    "MAX_CONCURRENCY": (int,),
-    "LEASE": (int, float),
-    "GRACE": (int, float),
-    "KEEP_JOBS_DAYS": (int,),
-    "DAEMON_USER": (str, type(None)),
-    "DATABASE": (str,),
-    "LOG_DIR": (str, Path, type(None)),
-    "LOG_FILE": (str,),
-}
+#: No number of seconds, days or slots that is larger makes sense.
+LIMIT = 100_000
+#: Channels and sockets are named after the site; their names take these characters only.
+SITE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,50}")
 
 
 def problems(given: Any) -> list[str]:
     """What is wrong with a ``LINOD`` setting, one line each; empty when it is fine."""
     if not isinstance(given, dict):
         return [f"LINOD must be a dict, not {type(given).__name__}"]
-    known = [field.name for field in fields(Config)]
-    found = []
-    for key, value in given.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key).upper(), known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            found.append(f"LINOD has no key {key!r}{hint}")
-        elif not isinstance(value, TYPES[key]) or (
-            isinstance(value, bool) and bool not in TYPES[key]
-        ):
-            names = " or ".join(
-                "None" if kind is type(None) else kind.__name__ for kind in TYPES[key]
-            )
-            found.append(f"LINOD[{key!r}] must be {names}, not {value!r}")
-        elif key in POSITIVE and value <= 0:
-            found.append(f"LINOD[{key!r}] must be above zero, not {value!r}")
-        elif key == "GRACE" and value < 0:
-            found.append(f"LINOD[{key!r}] must not be negative, not {value!r}")
-    return found
+    return [line for key, value in given.items() if (line := _problem(key, value))]
+
+
+def _problem(key: Any, value: Any) -> str:
+    if key not in KINDS:
+        near = difflib.get_close_matches(str(key).upper(), KINDS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(KINDS)}"
+        return f"LINOD has no key {key!r}{hint}"
+    kind = KINDS[key]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        names = getattr(kind, "__name__", str(kind)).replace("pathlib.", "").replace(" | ", " or ")
+        return f"LINOD[{key!r}] must be {names}, not {value!r}"
+    if key in POSITIVE and not 0 < value < LIMIT:
+        return f"LINOD[{key!r}] must be above zero and below {LIMIT:,}, not {value!r}"
+    if key == "GRACE" and not 0 <= value < LIMIT:
+        return f"LINOD[{key!r}] must be from zero to below {LIMIT:,}, not {value!r}"
+    if key == "SITE" and not SITE_NAME.fullmatch(value):
+        return f"LINOD[{key!r}] must be letters, digits and the signs _.- only, not {value!r}"
+    return ""
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from linod.heartbeat import Heartbeat
 from linod.history import Daemon as DaemonRow
 from linod.history import Job
 from linod.procedures import Procedures
+from linod.records import Finished
 from linod.scheduler import Offset, Scheduler
 from linod.sync import sync
 from linod.wakeup import Listener
@@ -36,10 +37,20 @@ logger = logging.getLogger("linod")
 STOPPED, REFUSED, BROKEN = 0, 1, 70
 #: Part of a lease after which silence means that the jobs may be somebody else's by now.
 TRUST = 5 / 6
-#: Seconds between the interruption of the last bodies and giving them up.
-LAST_PATIENCE = 2.0
+#: Seconds between telling the last bodies to stop, interrupting them, and giving them up.
+LAST_PATIENCE = 0.8
 #: Seconds in which a repeated signal is taken for the same one.
 SAME_SIGNAL = 0.3
+
+
+def _say_failures(outcomes: Sequence[Finished], **kwargs: Any) -> None:
+    """The log line of a job that did not end well."""
+    for each in outcomes:
+        if each.state != Job.State.SUCCEEDED:
+            logger.warning("%s %s: %s", each.job.label, each.state, each.error.rstrip())
+
+
+signals.jobs_finished.connect(_say_failures, dispatch_uid="linod.daemon")
 
 
 class Daemon:
@@ -60,9 +71,13 @@ class Daemon:
             host=socket.gethostname(),
             revision=os.environ.get("LINOD_REVISION", "")[:64],
         )
-        self.failures = 0
         self._stop = asyncio.Event()
         self._stop_asked: float | None = None
+
+    @property
+    def failures(self) -> int:
+        """How many jobs have ended otherwise than well."""
+        return self.scheduler.failures
 
     async def run(self) -> int:
         """Run until stopped; returns the exit code."""
@@ -89,7 +104,6 @@ class Daemon:
         listener = Listener(self.owner, self.scheduler.look_now)
         listener.open()
         self.heart.start()
-        signals.jobs_finished.connect(self._count_failures)
         with self._handle_signals():
             try:
                 code = await self._work()
@@ -181,12 +195,6 @@ class Daemon:
         logger.error("The leases could not be renewed in time: running jobs are told to stop")
         self.loop.call_soon_threadsafe(self.scheduler.executor.cancel_all, reason)
 
-    def _count_failures(self, outcomes: Any, **kwargs: Any) -> None:
-        for each in outcomes:
-            if each.state != Job.State.SUCCEEDED:
-                self.failures += 1
-                logger.warning("%s %s: %s", each.job.label, each.state, each.error.rstrip())
-
     # Stopping
 
     async def _stop_in_order(self) -> None:
@@ -197,13 +205,14 @@ class Daemon:
         await self._record_ends(self.settings.GRACE)
         if executor.running:
             executor.cancel_all("linod stops")
-            for execution in list(executor.running.values()):
-                execution.interrupt()
+            await self._record_ends(LAST_PATIENCE)
+            executor.interrupt_all()
             await self._record_ends(LAST_PATIENCE)
         self.scheduler.unrecorded += executor.give_up("stopped with the daemon")
         await self._record_ends(0)
         await self._say_goodbye()
         self.heart.stop()
+        executor.close()
         self.bridge.close()
 
     async def _record_ends(self, seconds: float) -> None:
@@ -226,7 +235,7 @@ class Daemon:
         except TimeoutError:
             logger.error("%d outcomes could not be recorded: no database", len(ended))
         else:
-            signals.jobs_finished.send(Scheduler, outcomes=ended)
+            self.scheduler.report_ends(ended)
         self.scheduler.unrecorded = []
 
     async def _say_goodbye(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -57,7 +58,7 @@ class Executor:
         self._interrupted: dict[uuid.UUID, float] = {}
         self._timers: dict[uuid.UUID, list[asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._work: queue.SimpleQueue[Execution] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
         self._threads = 0
 
     @property
@@ -90,7 +91,9 @@ class Executor:
         if not self._told:
             # One call for all that arrive until the loop gets to it.
             self._told = True
-            self._loop.call_soon_threadsafe(self._note_arrivals)
+            # A body that outlives the daemon's loop was given up: nobody waits for it.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._note_arrivals)
 
     async def _run_async(self, execution: Execution) -> None:
         self._arrived.append((execution, await execution.arun()))
@@ -104,8 +107,13 @@ class Executor:
         self._work.put(execution)
 
     def _serve(self) -> None:
-        while True:
-            self.run_job(self._work.get())
+        while (execution := self._work.get()) is not None:
+            self.run_job(execution)
+
+    def close(self) -> None:
+        """Let the idle threads end."""
+        for _thread in range(self._threads):
+            self._work.put(None)
 
     # What has ended
 
@@ -161,6 +169,11 @@ class Executor:
         """Ask all running bodies to stop."""
         for job_id in list(self.running):
             self.cancel(job_id, reason)
+
+    def interrupt_all(self) -> None:
+        """Interrupt all running bodies: they did not notice that they should stop."""
+        for execution in list(self.running.values()):
+            self._interrupt(execution)
 
     def _time_out(self, execution: Execution) -> None:
         self._stop(execution, f"it ran longer than {execution.job.timeout:g} s", JobTimedOut)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -33,6 +33,11 @@ class ProcedureField(models.CharField):  # type: ignore[type-arg]
     """
 
     descriptor_class = _ProcedureAttribute
+
+    if TYPE_CHECKING:  # what django-stubs reads
+        _pyi_private_set_type: Procedure | str
+        _pyi_private_get_type: Procedure
+        _pyi_lookup_exact_type: Procedure | str
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": 100, **kwargs})
@@ -70,11 +75,20 @@ class ProcedureField(models.CharField):  # type: ignore[type-arg]
 
 
 @ProcedureField.register_lookup
-class ProcedureExact(Exact):  # type: ignore[type-arg]
+class ProcedureIn(In):
+    """``procedure__in=...`` finds rows under the procedures' former names, too."""
+
+    def get_prep_lookup(self) -> Any:
+        if self.rhs_is_direct_value():
+            self.rhs = [name for value in self.rhs for name in procedure_named(str(value)).names]
+        return super().get_prep_lookup()
+
+
+@ProcedureField.register_lookup
+class ProcedureExact(Exact):
     """``procedure=...`` finds rows under the procedure's former names, too."""
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        procedure = Procedures.get_by_name(str(self.rhs)) if isinstance(self.rhs, str) else None
-        if procedure is not None and procedure.aliases:
-            return In(self.lhs, list(procedure.names)).as_sql(compiler, connection)
+        if isinstance(self.rhs, str) and procedure_named(self.rhs).aliases:
+            return ProcedureIn(self.lhs, [self.rhs]).as_sql(compiler, connection)
         return super().as_sql(compiler, connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
 def time_ordered_uuid() -> uuid.UUID:
     """A UUID that sorts by the moment it was made (version 7, RFC 9562 section 5.7)."""
-    milliseconds = time.time_ns() // 1_000_000
-    number = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    number = (clock.host_milliseconds() << 80) | int.from_bytes(os.urandom(10), "big")
     return uuid.UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | (0x7 << 76) | (0x2 << 62))
 
 
@@ -126,7 +124,7 @@ class Job(models.Model):
     host = models.CharField(_("Host"), max_length=255, blank=True)
     revision = models.CharField(_("Revision"), max_length=64, blank=True)
 
-    objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()
 
     class Meta:
         app_label = "linod"

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from datetime import datetime, time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from linod.choices import ChoiceList, Recurrences
-from linod.exceptions import CircularOrder, DuplicateProcedure, UnknownProcedure
+from linod.exceptions import (
+    CircularOrder,
+    DuplicateProcedure,
+    InvalidRecurrence,
+    UnknownProcedure,
+)
+from linod.rowrules import as_date, as_time
 
 if TYPE_CHECKING:
     from linod.requests import BaseRequest
@@ -28,6 +34,8 @@ ROW_FIELDS = frozenset(
     rerun_lost""".split()
 )
 DECLARATION_ONLY = frozenset({"at", "run_after", "aliases"})
+#: How long a name may be: rows hold it.
+NAME_LENGTH = 100
 
 
 class Procedure:
@@ -56,7 +64,7 @@ class Procedure:
         self.run_after = run_after
         self.aliases = aliases
         self.is_async = inspect.iscoroutinefunction(func)
-        self.takes_request = func is not None and _takes_request(func)
+        self.takes_request = func is not None and _takes_request(func, self.name)
 
     @property
     def every_unit(self) -> str:
@@ -102,8 +110,11 @@ class Procedure:
 
     @property
     def where(self) -> str:
-        """Module and name of the function, for messages to people."""
-        return f"{getattr(self.func, '__module__', '?')}.{getattr(self.func, '__qualname__', '?')}"
+        """Module, name, file and line of the function, for messages to people."""
+        func = inspect.unwrap(self.func) if self.func is not None else None
+        text = f"{getattr(func, '__module__', '?')}.{getattr(func, '__qualname__', self.name)}"
+        code = getattr(func, "__code__", None)
+        return f"{text} ({code.co_filename}:{code.co_firstlineno})" if code else text
 
     def __str__(self) -> str:
         return self.name
@@ -112,24 +123,23 @@ class Procedure:
         return f"Procedures.{self.name}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Procedure) and other.name == self.name
+        """Procedures are their names: also for forms and lists that hold them as text."""
+        return self.name == (other.name if isinstance(other, Procedure) else other)
 
     def __hash__(self) -> int:
         return hash(self.name)
 
 
-def _takes_request(func: Callable[..., Any]) -> bool:
+def _takes_request(func: Callable[..., Any], name: str) -> bool:
     parameters = inspect.signature(func).parameters.values()
     required = [
-        p.name
+        p
         for p in parameters
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    if len(required) > 1:
-        raise TypeError(
-            f"Procedure {func.__qualname__}() must take one argument (ar) or none,"
-            f" not {', '.join(required)}"
-        )
+    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
+        names = ", ".join(p.name for p in required)
+        raise TypeError(f"Procedure {name}() must take one argument (ar) or none, not {names}")
     return any(p.kind is not p.KEYWORD_ONLY and p.kind is not p.VAR_KEYWORD for p in parameters)
 
 
@@ -137,6 +147,7 @@ class Procedures(ChoiceList):
     """The background procedures of this site, in the order of their declaration."""
 
     verbose_name = "Background procedure"
+    verbose_name_plural = "Background procedures"
     columns = (*ChoiceList.columns, ("suggested_recurrency", "Suggested recurrency"))
     registry: ClassVar[dict[str, Procedure]] = {}
 
@@ -212,44 +223,82 @@ class Procedures(ChoiceList):
         return list(ordered.values())
 
 
-def declare(func: Callable[..., Any], name: str = "", **keywords: Any) -> Procedure:
-    """Register ``func`` as a procedure; the keywords are those of :func:`background_task`."""
-    allowed = ROW_FIELDS | DECLARATION_ONLY
-    for key in keywords:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"A background task has no field {key!r}{hint}")
-    at = keywords.pop("at", None)
-    if at is not None:
-        keywords["start_time"] = at
-    if isinstance(keywords.get("start_time"), str):
-        keywords["start_time"] = _wall_time(keywords["start_time"])
-    unit = keywords.get("every_unit", "never")
-    if Recurrences.get_by_name(unit) is None:
-        near = difflib.get_close_matches(unit, list(Recurrences), n=1)
-        hint = f", did you mean {str(near[0])!r}?" if near else ""
-        raise ValueError(f"every_unit: there is no unit {unit!r}{hint}")
+def declare(func: Callable[..., Any], name: str = "", /, **keywords: Any) -> Procedure:
+    """Register ``func`` as a procedure; the keywords are those of :func:`background_task`.
+
+    Raises TypeError or ValueError for what cannot be declared, with the near name of a misspelt
+    word, and :class:`linod.exceptions.DuplicateProcedure`.
+    """
+    name = name or getattr(func, "__name__", "")
+    _check_function(func, name)
+    _check_keywords(name, keywords)
+    if "every_unit" in keywords:
+        keywords["every_unit"] = keywords["every_unit"] or "never"
+    run_after, aliases = _names(keywords.pop("run_after", ())), _names(keywords.pop("aliases", ()))
+    if "at" in keywords:
+        keywords["start_time"] = _wall_time("at", keywords.pop("at"))
+    for key in ("start_date", "end_date"):
+        if key in keywords:
+            keywords[key] = _day(key, keywords[key])
+    for key in ("start_time", "end_time"):
+        if key in keywords:
+            keywords[key] = _wall_time(key, keywords[key])
     return Procedures.register(
-        Procedure(
-            func,
-            name,
-            run_after=_names(keywords.pop("run_after", ())),
-            aliases=_names(keywords.pop("aliases", ())),
-            kwargs=keywords,
-        )
+        Procedure(func, name, run_after=run_after, aliases=aliases, kwargs=keywords)
     )
 
 
-def _names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def _check_function(func: Any, name: str) -> None:
+    if not callable(func):
+        raise TypeError(f"{func!r} is no function; say what it is: at='20:00', every=10 ...")
+    if not name:
+        raise TypeError(f"{func!r} has no name that rows could refer to; write a def around it")
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"Procedure {name}: a name has at most {NAME_LENGTH} characters")
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise TypeError(f"Procedure {name}() is a generator: calling it would do nothing")
+
+
+def _check_keywords(name: str, keywords: Mapping[str, Any]) -> None:
+    allowed = ROW_FIELDS | DECLARATION_ONLY
+    for key in keywords:
+        if key not in allowed:
+            hint = _did_you_mean(key, allowed)
+            raise TypeError(f"Procedure {name}: a background task has no field {key!r}{hint}")
+    unit = keywords.get("every_unit") or "never"
+    if Recurrences.get_by_name(unit) is None:
+        hint = _did_you_mean(str(unit), map(str, Recurrences))
+        raise ValueError(f"Procedure {name}: every_unit: there is no unit {unit!r}{hint}")
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(words), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _names(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(map(str, value))
 
 
-def _wall_time(text: str) -> time:
+def _wall_time(key: str, value: Any) -> time | None:
+    found: Any = _read(as_time, key, value)
+    if found is None or (isinstance(found, time) and found.tzinfo is None):
+        return found
+    raise TypeError(f"{key}: {value!r} is no time of day such as '20:00'")
+
+
+def _day(key: str, value: Any) -> date | None:
+    found: Any = _read(as_date, key, value)
+    if found is None or (isinstance(found, date) and not isinstance(found, datetime)):
+        return found
+    raise TypeError(f"{key}: {value!r} is no date such as '2026-12-31'")
+
+
+def _read(parse: Callable[[str, Any], Any], key: str, value: Any) -> Any:
     try:
-        return time.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"at: {text!r} is not a time of day like '20:00'") from None
+        return parse(key, value)
+    except InvalidRecurrence as error:
+        raise ValueError(str(error)) from error
 
 
 @overload

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
+import math
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from linod.capture import Capture, storable
 from linod.choices import LogLevels
 from linod.exceptions import Interruption, JobCancelled
 
 if TYPE_CHECKING:
-    from linod.capture import Capture
     from linod.models import BackgroundTask, Job
 
 #: Where a procedure's lines go beside its job's log; they travel up to the site's handlers.
@@ -38,14 +39,16 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._lock = threading.Lock()
         self.reason = ""
         self.kind: type[Interruption] = JobCancelled
 
     def set(self, reason: str, kind: type[Interruption] = JobCancelled) -> None:
         """Ask the body to stop; the first reason stands."""
-        if not self._event.is_set():
-            self.reason, self.kind = reason, kind
-            self._event.set()
+        with self._lock:
+            if not self._event.is_set():
+                self.reason, self.kind = reason, kind
+                self._event.set()
 
     def is_set(self) -> bool:
         """Whether somebody asked the body to stop."""
@@ -68,7 +71,7 @@ class BaseRequest:
         task: BackgroundTask | None = None,
         job: Job | None = None,
         due_at: datetime | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Any = None,
         log_level: str = "INFO",
         capture: Capture | None = None,
         sink: Sink | None = None,
@@ -79,18 +82,28 @@ class BaseRequest:
         self.task = task
         self.job = job
         self.due_at = due_at
-        self.arguments = dict(arguments or {})
+        self._arguments: Any = {} if arguments is None else copy.copy(arguments)
         self.log_level = log_level
         self.cancellation = cancellation or Cancellation()
         self._capture = capture
         self._sink = sink
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the task's row says to the procedure.
+
+        Raises TypeError when the row holds something else than a JSON object.
+        """
+        if not isinstance(self._arguments, dict):
+            raise TypeError(f"arguments: must be a JSON object, not {self._arguments!r:.80}")
+        return self._arguments
 
     def log(self, level: int, message: object, *args: object, **options: Any) -> None:
         """Say something at a numeric level; ``args`` are merged into the message with ``%``.
 
         The record reaches the job's log whatever level the logger has: the task's level decides.
         """
-        if level < LogLevels.get_by_name(self.log_level).num_value:
+        if level < LogLevels.get_by_name(self.log_level, LogLevels.INFO).num_value:
             return
         filename, line, function, stack = _caller(bool(options.pop("stack_info", False)))
         exc_info = options.pop("exc_info", None)
@@ -161,10 +174,14 @@ class BaseRequest:
         self.critical(message, *args, **options)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Show how far the job is: ``done`` of ``total`` (None: unknown), and what it does now."""
+        """Show how far the job is: ``done`` of ``total`` (None: unknown), and what it does now.
+
+        Raises TypeError or ValueError when these are no finite numbers.
+        """
         self.check_cancelled()
+        done, total = _finite(done), None if total is None else _finite(total)
         if self._sink is not None:
-            self._sink.progress(done, total, text)
+            self._sink.progress(done, total, storable(text))
 
     def check_cancelled(self) -> None:
         """Raise an :class:`linod.exceptions.Interruption` if somebody asked this job to stop."""
@@ -179,6 +196,12 @@ class BaseRequest:
         """
         if self._sink is not None:
             self._sink.guard()
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"ar.progress() takes finite numbers, not {number!r}")
+    return number if isinstance(number, int) else float(number)
 
 
 def _caller(with_stack: bool) -> tuple[str, int, str, str | None]:
@@ -209,7 +232,8 @@ class _CurrentOutput(logging.StreamHandler[TextIO]):
 @functools.cache
 def terminal_logger() -> logging.Logger:
     """A logger that writes plain messages to the current ``sys.stdout`` and nowhere else."""
-    logger = logging.Logger("linod.terminal", logging.DEBUG)
+    # One of its own, which the site's LOGGING does not know and so cannot change.
+    logger = logging.Logger("linod.terminal", logging.DEBUG)  # noqa: LOG001
     logger.addHandler(_CurrentOutput())
     return logger
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import inspect
 import json
 import logging
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from linod.requests import BaseRequest
 
 #: Longest result that is kept, in characters of JSON.
 RESULT_LIMIT = 64 * 1024
+#: Whose frames a reader does not want to see: a body's begin behind them.
+OUR_FILES = (__file__, Procedure.run.__code__.co_filename)
 #: Longest error that is kept, in characters; its end says most.
 ERROR_LIMIT = 64 * 1024
 
@@ -55,67 +58,88 @@ class Body:
         self._thread: int | None = None
         self._task: asyncio.Task[Any] | None = None
         self._interruption: type[Interruption] | None = None
+        self._is_cancelling = False
 
     def call(self) -> Outcome:
         """Run a sync body in this thread, an async one in an event loop of its own."""
-        if self.procedure.is_async:
-            return asyncio.run(self.acall())
-        return self._observed(self._enter_thread, lambda: self.procedure.run(self.ar))
-
-    async def acall(self) -> Outcome:
-        """Run an async body in the current event loop."""
         token = capturing.current.set(self.log)
         try:
-            with self._lock:
-                self._task = asyncio.current_task()
-                if self._interruption is not None:
-                    raise self._interruption
-            value = await self.procedure.run(self.ar)
-            return self._succeeded(value)
-        except BaseException as error:  # noqa: BLE001 - a body may raise anything; nothing may leave
-            return self._failed(error)
-        finally:
-            with self._lock:
-                if self._task is not None and self._interruption is not None:
-                    self._task.uncancel()
-                self._task = None
-            capturing.current.reset(token)
-
-    def interrupt(self, kind: type[Interruption]) -> None:
-        """Raise ``kind`` inside the body; before it began: as soon as it does; afterwards: nothing."""
-        with self._lock:
-            self._interruption = kind
-            if self._thread is not None:
-                _raise_in_thread(self._thread, kind)
-            elif self._task is not None:
-                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-
-    def _enter_thread(self) -> None:
-        with self._lock:
-            self._thread = threading.get_ident()
-            if self._interruption is not None:
-                raise self._interruption
-
-    def _leave_thread(self) -> None:
-        with self._lock:
-            # An exception that was sent too late must not strike the next job of this thread.
-            if self._thread is not None and self._interruption is not None:
-                _raise_in_thread(self._thread, None)
-            self._thread = None
-
-    def _observed(self, enter: Callable[[], None], body: Callable[[], Any]) -> Outcome:
-        token = capturing.current.set(self.log)
-        try:
-            try:
-                enter()
-                value = body()
-            finally:
-                self._leave_thread()
+            value = self._call_in_thread()
+            # Asked of the value: a decorator that is not async hides a function that is.
+            if inspect.iscoroutine(value):
+                return asyncio.run(self._await(value))
             return self._succeeded(value)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a body must not end the daemon
             return self._failed(error)
         finally:
             capturing.current.reset(token)
+
+    async def acall(self) -> Outcome:
+        """Run an async body in the current event loop."""
+        token = capturing.current.set(self.log)
+        try:
+            return await self._await(self.procedure.run(self.ar))
+        finally:
+            capturing.current.reset(token)
+
+    async def _await(self, body: Coroutine[Any, Any, Any]) -> Outcome:
+        try:
+            with self._lock:
+                self._task = asyncio.current_task()
+                self._check_interruption()
+            return self._succeeded(await body)
+        except BaseException as error:  # noqa: BLE001 - a body may raise anything; nothing may leave
+            return self._failed(error)
+        finally:
+            body.close()
+            with self._lock:
+                if self._task is not None and self._is_cancelling:
+                    self._task.uncancel()
+                self._task = None
+
+    def interrupt(self, kind: type[Interruption]) -> None:
+        """Raise ``kind`` inside the body; before it began: as soon as it does; afterwards: nothing.
+
+        Once: a body that is cleaning up is not interrupted again.
+        """
+        with self._lock:
+            if self._interruption is not None:
+                return
+            self._interruption = kind
+            if self._thread is not None:
+                _raise_in_thread(self._thread, kind)
+            elif self._task is not None:
+                self._task.get_loop().call_soon_threadsafe(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        with self._lock:
+            if self._task is not None:
+                self._is_cancelling = True
+                self._task.cancel()
+
+    def _check_interruption(self) -> None:
+        if self._interruption is not None:
+            raise self._interruption
+
+    def _call_in_thread(self) -> Any:
+        try:
+            with self._lock:
+                self._thread = threading.get_ident()
+                self._check_interruption()
+            return self.procedure.run(self.ar)
+        finally:
+            self._leave_thread()
+
+    def _leave_thread(self) -> None:
+        """From here on nothing strikes this thread, whose next job would be hit."""
+        while self._thread is not None:
+            try:
+                with self._lock:
+                    if self._interruption is not None and self._thread is not None:
+                        _raise_in_thread(self._thread, None)
+                    self._thread = None
+            except Interruption:  # it came just now, when the body had ended already
+                continue
 
     def _succeeded(self, value: Any) -> Outcome:
         return Outcome("succeeded", result=self._storable_result(value))
@@ -124,23 +148,24 @@ class Body:
         if value is None:
             return None
         try:
-            text = storable(json.dumps(value, cls=DjangoJSONEncoder, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            self.ar.warning("The result is not kept: %s", error)
+            text = json.dumps(value, cls=DjangoJSONEncoder, allow_nan=False)
+            if len(text) > RESULT_LIMIT:
+                raise ValueError(f"over {RESULT_LIMIT:,} characters of JSON")
+            return _storable_json(json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
+            self._say(logging.WARNING, f"The result is not kept: {error}")
             return None
-        if len(text) > RESULT_LIMIT:
-            self.ar.warning("The result is not kept: over %d characters of JSON", RESULT_LIMIT)
-            return None
-        return json.loads(text)
 
     def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, asyncio.CancelledError) and self._interruption is not None:
-            error = self._interruption()
+            error = self._interruption().with_traceback(error.__traceback__)
+        if isinstance(error, Interruption) and not error.args:
+            error.args = (self.ar.cancellation.reason,)
         if isinstance(error, Warning):
-            self._say(logging.WARNING, f"{type(error).__name__}: {error}")
+            self._say(logging.WARNING, "".join(traceback.format_exception_only(error)).rstrip())
             return Outcome("succeeded")
         if isinstance(error, JobCancelled):
-            reason = self.ar.cancellation.reason or "cancelled"
+            reason = self.ar.cancellation.reason or str(error) or "cancelled"
             self._say(logging.WARNING, f"Cancelled: {reason}")
             return Outcome("cancelled", error=reason)
         if isinstance(error, JobTimedOut):
@@ -151,8 +176,7 @@ class Body:
 
     def _traceback(self, error: BaseException) -> str:
         frames = traceback.TracebackException.from_exception(error, compact=True)
-        # The first frames are ours: the reader's code begins behind them.
-        while frames.stack and frames.stack[0].filename in (__file__, _procedures_file):
+        while frames.stack and frames.stack[0].filename in OUR_FILES:
             frames.stack.pop(0)
         text = storable("".join(frames.format()))[-ERROR_LIMIT:]
         self._say(logging.ERROR, text.rstrip("\n"))
@@ -160,15 +184,19 @@ class Body:
 
     def _say(self, level: int, text: str) -> None:
         """Put an end's reason into the job's log, even when its level is quieter than that."""
-        self.log.add_text(
-            Capture.formatter.format(
-                logging.LogRecord("linod.job", level, __file__, 0, text, None, None)
-            )
-            + "\n"
-        )
+        self.log.add_text(Capture.line_of(level, text))
 
 
-_procedures_file = Procedure.run.__code__.co_filename
+def _storable_json(value: Any) -> Any:
+    """JSON that every database takes: some refuse what :func:`storable` escapes."""
+    match value:
+        case str():
+            return storable(value)
+        case list():
+            return [_storable_json(each) for each in value]
+        case dict():
+            return {storable(key): _storable_json(each) for key, each in value.items()}
+    return value
 
 
 def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:

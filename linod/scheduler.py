@@ -95,6 +95,7 @@ class Scheduler:
         self.unrecorded: list[Finished] = []
         self.taken_over: list[Claimed] = []
         self.stopping = False
+        self.failures = 0
         self._others_active = True
         self._no_reclaim_before = 0.0
         self._next_retention = time.monotonic() + random.uniform(60, 300)
@@ -215,11 +216,15 @@ class Scheduler:
     def _report(self, turn: Turn, ended: Sequence[Finished]) -> None:
         for each in turn.refused:
             logger.warning("%s was taken over; its outcome was dropped", each.job.label)
-        recorded = [each for each in ended if each not in turn.refused] if turn.refused else ended
-        if recorded:
-            signals.jobs_finished.send(Scheduler, outcomes=recorded)
+        self.report_ends([e for e in ended if e not in turn.refused] if turn.refused else ended)
         if turn.started:
             signals.jobs_started.send(Scheduler, jobs=turn.started)
+
+    def report_ends(self, recorded: Sequence[Finished]) -> None:
+        """Tell the receivers what was recorded."""
+        if recorded:
+            self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
+            signals.jobs_finished.send(Scheduler, outcomes=recorded)
 
     async def _set_clock(self, seen: Agenda) -> None:
         self._others_active = seen.lease_until is not None

@@ -1,0 +1,508 @@
+"""The engine as a whole: a real daemon, in a thread, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from linod import clock, wakeup
+from linod.exceptions import JobCancelled
+from linod.history import Daemon, Decision, Job
+from linod.models import BackgroundTask
+from tests.daemons import (
+    DaemonThread,
+    ended_jobs,
+    make_due,
+    make_task,
+    only_these_procedures,
+    running_daemon,
+    wait_until,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _site(tmp_path: Any) -> Iterator[None]:
+    settings = {"RUN_DIR": str(tmp_path), "SITE": "tests", "GRACE": 5.0}
+    with only_these_procedures(), override_settings(LINOD=settings):
+        BackgroundTask.objects.all().delete()
+        yield
+
+
+def test_a_due_task_runs_once_and_leaves_its_history() -> None:
+    def greet(ar: Any) -> dict[str, int]:
+        """Say hello."""
+        ar.info("Hello %s", "world")
+        logging.getLogger("elsewhere").info("heard as well")
+        ar.debug("too quiet")
+        ar.progress(1, 2, "half")
+        return {"greeted": 1}
+
+    task = make_task(greet, every_unit="secondly", every=3600)
+    due_at = make_due(task, ago=2)
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert (job.state, job.due_at, job.trigger, job.result) == (
+        "succeeded", due_at, "schedule", {"greeted": 1},
+    )  # fmt: skip
+    lines = [line[20:] for line in job.message.splitlines()]
+    assert lines == [
+        f"INFO Start Background task #{task.pk} greet...",
+        "INFO Hello world",
+        "INFO heard as well",
+    ]
+    assert job.progress == {"done": 1, "total": 2, "text": "half"}
+    task.refresh_from_db()
+    assert task.message == job.message
+    assert (task.last_start_time, task.last_end_time) == (job.start_time, job.end_time)
+    assert task.next_run_at == due_at + timedelta(hours=1)
+    row = Daemon.objects.get()
+    assert row.state == "stopped"
+
+
+def test_a_request_wakes_the_daemon() -> None:
+    ran = threading.Event()
+    task = make_task(lambda ar: ran.set(), "asked")
+    with override_settings(LINOD=_with(BACKGROUND_SLEEP_TIME=300)), running_daemon() as (daemon,):
+        wait_until(lambda: daemon.daemon.scheduler._wake, "it sleeps")
+        task.request_run()
+        assert ran.wait(10)
+        ended_jobs(1, trigger="request")
+
+
+def _with(**values: Any) -> dict[str, Any]:
+    from django.conf import settings
+
+    return {**settings.LINOD, **values}
+
+
+def test_a_request_during_a_run_starts_another_run_after_it() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def slow(ar: Any) -> None:
+        """Take its time."""
+        runs.append(1)
+        begun.set()
+        go_on.wait(20)
+
+    task = make_task(slow)
+    task.request_run()
+    with running_daemon():
+        assert begun.wait(10)
+        task.request_run()
+        assert task.status.startswith("Running since")
+        go_on.set()
+        ended_jobs(2)
+    assert len(runs) == 2
+
+
+def test_a_slow_procedure_delays_no_other() -> None:
+    go_on = threading.Event()
+    slow = make_task(lambda ar: go_on.wait(25), "slow")
+    quick = make_task(lambda ar: None, "quick", every_unit="secondly", every=1)
+    slow.request_run()
+    make_due(quick, ago=0)
+    with running_daemon():
+        jobs = ended_jobs(3, task=quick)
+        assert slow.is_running()
+        go_on.set()
+    assert all(job.state == "succeeded" and job.missed == 0 for job in jobs)
+    assert all(job.lateness < timedelta(seconds=1) for job in jobs[1:] if job.lateness)
+
+
+def test_async_procedures_run_side_by_side_in_the_loop() -> None:
+    together: list[int] = []
+    all_there = asyncio.Event()
+
+    async def meet(ar: Any) -> None:
+        """Wait for the others."""
+        together.append(1)
+        if len(together) == 5:
+            all_there.set()
+        await asyncio.wait_for(all_there.wait(), 20)
+        logging.getLogger("elsewhere").warning("met")
+
+    for n in range(5):
+        make_task(meet, f"meet{n}").request_run()
+    with running_daemon():
+        jobs = ended_jobs(5)
+    assert {job.state for job in jobs} == {"succeeded"}
+    assert all(job.message.endswith("WARNING met\n") for job in jobs)
+
+
+class Strange(BaseException):
+    """Something that is no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), StopIteration(), GeneratorExit(), Strange("x"),
+     asyncio.CancelledError(), ValueError("boom \ud800 <b>")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_whatever_a_body_raises_the_daemon_goes_on(error: BaseException, is_async: bool) -> None:
+    def fail(ar: Any) -> None:
+        """Raise."""
+        raise error
+
+    async def afail(ar: Any) -> None:
+        """Raise, asynchronously."""
+        raise error
+
+    task = make_task(afail if is_async else fail, "fail")
+    other = make_task(lambda ar: None, "other")
+    task.request_run()
+    with running_daemon():
+        (job,) = ended_jobs()
+        other.request_run()
+        (after,) = ended_jobs(1, task=other)
+    assert job.state == "failed"
+    expected = RuntimeError if is_async and isinstance(error, StopIteration) else type(error)
+    assert expected.__name__ in job.error
+    assert "Traceback" in job.message
+    assert after.state == "succeeded"
+    task.refresh_from_db()
+    assert task.disabled
+    assert task.status == "Disabled"
+
+
+def test_a_warning_is_a_success_whose_text_is_kept() -> None:
+    def warn(ar: Any) -> None:
+        """Raise a warning."""
+        raise UserWarning("careful")
+
+    task = make_task(warn)
+    task.request_run()
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert job.state == "succeeded"
+    assert "careful" in job.message
+    task.refresh_from_db()
+    assert not task.disabled
+
+
+def test_edits_and_deletes_during_a_run_stand() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(ar: Any) -> None:
+        """Take its time."""
+        begun.set()
+        go_on.wait(20)
+
+    task = make_task(slow, every_unit="secondly", every=3600)
+    task.request_run()
+    with running_daemon():
+        assert begun.wait(10)
+        mine = BackgroundTask.objects.get()
+        mine.every, mine.log_level = 7200, "DEBUG"
+        mine.save()
+        go_on.set()
+        ended_jobs()
+        task.refresh_from_db()
+        assert (task.every, task.log_level) == (7200, "DEBUG")
+        begun.clear()
+        go_on.clear()
+        task.request_run()
+        assert begun.wait(10)
+        BackgroundTask.objects.all().delete()
+        go_on.set()
+        ended_jobs(2)
+    assert BackgroundTask.objects.count() == 0 or BackgroundTask.objects.get().pk != task.pk
+
+
+def test_a_timeout_stops_a_thread_and_a_coroutine() -> None:
+    def spin(ar: Any) -> None:
+        """Never look up."""
+        while True:
+            pass
+
+    async def hang(ar: Any) -> None:
+        """Wait for nothing."""
+        await asyncio.Event().wait()
+
+    make_task(spin, timeout=0.3).request_run()
+    make_task(hang, timeout=0.3).request_run()
+    with running_daemon():
+        jobs = ended_jobs(2)
+    assert [job.state for job in jobs] == ["timed_out", "timed_out"]
+    assert all(task.disabled for task in BackgroundTask.objects.all())
+
+
+def test_a_running_job_is_cancelled_cooperatively() -> None:
+    from linod import claims
+
+    begun = threading.Event()
+
+    def patient(ar: Any) -> None:
+        """Look up now and then."""
+        begun.set()
+        while True:
+            ar.check_cancelled()
+            threading.Event().wait(0.01)
+
+    task = make_task(patient)
+    task.request_run()
+    with running_daemon():
+        assert begun.wait(10)
+        claims.cancel("default", Job.objects.get().pk, "anna")
+        (job,) = ended_jobs()
+    assert job.state == "cancelled"
+    task.refresh_from_db()
+    assert not task.disabled
+
+
+def test_failed_attempts_are_repeated_until_one_succeeds() -> None:
+    tries: list[int] = []
+
+    def flaky(ar: Any) -> None:
+        """Succeed at the third try."""
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("not yet")
+
+    task = make_task(flaky, max_attempts=3, retry_delay=0.01)
+    task.request_run()
+    with running_daemon():
+        jobs = ended_jobs(3)
+    assert [(job.attempt, job.state) for job in jobs] == [
+        (1, "failed"), (2, "failed"), (3, "succeeded"),
+    ]  # fmt: skip
+    task.refresh_from_db()
+    assert not task.disabled
+
+
+def test_a_disabled_task_comes_back_by_itself() -> None:
+    task = make_task(lambda ar: None, "back", every_unit="secondly", every=1)
+    task.disable("a short pause", until=clock.db_now() + timedelta(seconds=1))
+    with running_daemon():
+        ended_jobs()
+    task.refresh_from_db()
+    assert not task.disabled
+    assert list(Decision.objects.order_by("id").values_list("kind", flat=True)[:2]) == [
+        "disabled", "enabled",
+    ]  # fmt: skip
+
+
+def test_two_daemons_do_each_instant_once() -> None:
+    names = [f"each{n}" for n in range(20)]
+    for name in names:
+        make_due(make_task(lambda ar: None, name, every_unit="secondly", every=1), ago=0)
+    with running_daemon(2):
+        jobs = ended_jobs(60)
+    keys = [(job.task_id, job.due_at) for job in jobs]
+    assert len(keys) == len(set(keys))
+    assert {job.state for job in Job.objects.all()} == {"succeeded"}
+    for task in BackgroundTask.objects.all():
+        mine = [job for job in Job.objects.filter(task=task).order_by("due_at")]
+        instants = sum(1 + job.missed for job in mine)
+        first, last = mine[0].due_at, mine[-1].due_at
+        assert instants - mine[0].missed == 1 + (last - first).total_seconds()
+
+
+def test_a_stop_waits_for_what_runs() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(ar: Any) -> None:
+        """Take its time."""
+        begun.set()
+        go_on.wait(20)
+
+    make_task(slow).request_run()
+    daemon = DaemonThread().start()
+    assert begun.wait(10)
+    daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
+    wait_until(lambda: daemon.daemon.scheduler.stopping, "it stops claiming")
+    go_on.set()
+    assert daemon.join() == 0
+    assert Job.objects.get().state == "succeeded"
+
+
+@override_settings()
+def test_what_does_not_end_in_time_is_lost_and_says_so() -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def deaf(ar: Any) -> None:
+        """Ignore every sign."""
+        begun.set()
+        while not never.is_set():
+            try:
+                never.wait(30)
+            except BaseException:  # noqa: BLE001, S112 - that is what this test is about
+                continue
+
+    make_task(deaf).request_run()
+    with override_settings(LINOD=_with(GRACE=0.2)):
+        daemon = DaemonThread().start()
+        assert begun.wait(10)
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 5
+    job = Job.objects.get()
+    assert (job.state, job.error) == ("lost", "stopped with the daemon")
+    assert not BackgroundTask.objects.get().disabled
+    never.set()
+
+
+def test_a_cancellation_at_the_end_of_grace_is_heard() -> None:
+    begun = threading.Event()
+    heard: list[str] = []
+
+    def polite(ar: Any) -> None:
+        """Clean up when told to stop."""
+        begun.set()
+        try:
+            while True:
+                ar.check_cancelled()
+                threading.Event().wait(0.01)
+        except JobCancelled as error:
+            heard.append(str(error))
+            raise
+
+    make_task(polite).request_run()
+    with override_settings(LINOD=_with(GRACE=0.1)):
+        daemon = DaemonThread().start()
+        assert begun.wait(10)
+        assert daemon.stop() == 0
+    assert heard == ["linod stops"]
+    assert Job.objects.get().state == "cancelled"
+
+
+def test_once_runs_what_is_due_and_ends() -> None:
+    due = make_task(lambda ar: None, "due", every_unit="secondly", every=3600)
+    make_due(due, ago=10)
+    make_task(lambda ar: None, "asked").request_run()
+    make_task(lambda ar: None, "later", every_unit="daily")
+
+    def fail(ar: Any) -> None:
+        """Fail."""
+        raise ValueError
+
+    make_task(fail).request_run()
+    daemon = DaemonThread(once=True).start()
+    assert daemon.join() == 0
+    assert daemon.daemon is not None
+    assert daemon.daemon.failures == 1
+    ran = Job.objects.values_list("procedure", "state")
+    assert sorted((str(name), state) for name, state in ran) == [
+        ("asked", "succeeded"), ("due", "succeeded"), ("fail", "failed"),
+    ]  # fmt: skip
+
+
+def test_a_job_log_is_stored_while_it_runs() -> None:
+    go_on = threading.Event()
+
+    def talk(ar: Any) -> None:
+        """Talk, then wait."""
+        ar.info("so far so good")
+        ar.progress(3)
+        go_on.wait(20)
+        ar.info("done")
+
+    task = make_task(talk)
+    task.request_run()
+    with running_daemon():
+        wait_until(lambda: Job.objects.filter(progress__isnull=False).exists(), "progress shows")
+        job = Job.objects.get()
+        assert "so far so good" in job.message
+        assert job.progress == {"done": 3, "total": None, "text": ""}
+        go_on.set()
+        (job,) = ended_jobs()
+    assert [line.split(" ", 3)[3] for line in job.message.splitlines()] == [
+        f"Start Background task #{task.pk} talk...", "so far so good", "done",
+    ]  # fmt: skip
+    task.refresh_from_db()
+    assert task.message == job.message
+
+
+def test_a_missing_daemon_user_is_said_and_nobody() -> None:
+    seen: list[Any] = []
+    make_task(lambda ar: seen.append(ar.user), "who").request_run()
+    with override_settings(LINOD=_with(DAEMON_USER="nobody")), running_daemon():
+        ended_jobs()
+    assert seen == [None]
+
+
+def test_the_request_knows_its_task_and_job() -> None:
+    seen: list[Any] = []
+
+    def look(ar: Any) -> None:
+        """Look around."""
+        seen.append((ar.task.pk, ar.job.state, ar.arguments, ar.due_at))
+
+    task = make_task(look, arguments={"days": 7})
+    task.request_run()
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert seen == [(task.pk, "running", {"days": 7}, job.due_at)]
+
+
+def test_jobs_of_a_dead_daemon_are_given_up() -> None:
+    task = make_task(lambda ar: None, "orphan", every_unit="secondly", every=3600)
+    make_due(task, ago=5)
+    import uuid
+
+    from linod import agenda, claims
+    from linod.claims import Terms
+
+    dead = Terms("default", uuid.uuid4(), lease=0.5)
+    claims.claim(dead, agenda.peek("default", dead.owner, clock.db_now(), 1), 1)
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert job.state == "lost"
+    task.refresh_from_db()
+    assert task.status.startswith("Scheduled to run at")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite only")
+def test_a_long_lock_on_sqlite_is_sat_out() -> None:
+    task = make_task(lambda ar: None, "patient")
+    with running_daemon():
+        other = connection.copy("other")
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN EXCLUSIVE")
+            wakeup.send()
+            threading.Event().wait(8)
+            cursor.execute("COMMIT")
+        other.close()
+        task.request_run()
+        (job,) = ended_jobs()
+    assert job.state == "succeeded"
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="needs a server")
+def test_lost_connections_are_made_again() -> None:
+    task = make_task(lambda ar: None, "again", every_unit="secondly", every=1)
+    make_due(task)
+    with running_daemon():
+        ended_jobs(1)
+        _kill_all_other_connections()
+        ended_jobs(4)
+    assert {job.state for job in Job.objects.all()} == {"succeeded"}
+
+
+def _kill_all_other_connections() -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute(
+            "SELECT id FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in cursor.fetchall():
+            cursor.execute(f"KILL {int(number)}")
