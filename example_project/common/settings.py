@@ -117,21 +117,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "Europe/Brussels"
 
-# What linod and its jobs say goes to the terminal.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "{asctime} {levelname} {message}",
-            "datefmt": "%Y-%m-%d %H:%M:%S",
-            "style": "{",
-        }
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"linod": {"handlers": ["console"], "level": "INFO"}},
-}
-
 # Mail goes to a server or, by default, into files. Django 6.1 has one setting for that, and refuses
 # the former ones beside it.
 mail_host, mail_port = os.environ.get("EMAIL_HOST"), int(os.environ.get("EMAIL_PORT", "25"))

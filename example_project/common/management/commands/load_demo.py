@@ -24,7 +24,8 @@ class Command(BaseCommand):
             "--lively",
             type=int,
             metavar="SECONDS",
-            help="let the tasks that recur in seconds do so this often, and all say what they do",
+            help="let tasks that recur in seconds do so this often, the others run once at first,"
+            " and all say what they do",
         )
 
     def handle(self, *, lively: int | None, verbosity: int, **options: Any) -> None:
@@ -39,10 +40,11 @@ class Command(BaseCommand):
 
 
 def enliven(seconds: int) -> None:
-    """Give somebody who watches something to see: tasks often, their lines, one run of each."""
+    """Give somebody who watches something to see."""
     for task in BackgroundTask.objects.enabled():
         task.log_level = "INFO"
         if task.every_unit == "secondly":
             task.every = seconds
+        else:
+            task.request_run()
         task.save()
-        task.request_run()
