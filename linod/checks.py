@@ -15,7 +15,7 @@ from linod.procedures import Procedures
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """linod.E001 to E004: see ``docs/reference/settings.rst``."""
+    """linod.E001 to E005: see ``docs/reference/settings.rst``."""
     found: list[CheckMessage] = []
     if not settings.USE_TZ:
         hint = "Set USE_TZ = True: due instants are moments, not wall times."

@@ -35,8 +35,8 @@ class ProcedureField(models.CharField):  # type: ignore[type-arg]
     descriptor_class = _ProcedureAttribute
 
     if TYPE_CHECKING:  # what django-stubs reads
-        _pyi_private_set_type: Procedure | str
-        _pyi_private_get_type: Procedure
+        _pyi_private_set_type: Procedure | str  # type: ignore[assignment]
+        _pyi_private_get_type: Procedure  # type: ignore[assignment]
         _pyi_lookup_exact_type: Procedure | str
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -17,9 +17,9 @@ logger = logging.getLogger("linod")
 class Heartbeat(threading.Thread):
     """Calls ``beat`` every ``interval`` seconds until stopped; survives the database's absence.
 
-    :param beat: writes to the database; what it raises and may pass by itself is tried again.
-    :param distrust: called, once per absence, when the last success is ``patience`` seconds ago: the
-        leases cannot be trusted any more. Seconds are the monotonic clock's.
+    :param beat: writes to the database; when it fails it is tried again, within a second.
+    :param distrust: called, once per absence, when the last success is ``patience`` seconds ago:
+        the leases cannot be trusted any more. Seconds are the monotonic clock's.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Heartbeat(threading.Thread):
             transactions.bound_session(self.using)
             self.beat()
         except Exception as error:
-            if not transactions.is_passing(error):
-                raise
             connections[self.using].close()
-            logger.debug("No heartbeat: %s", error)
+            # Also after an error that will come again: without a heart the jobs would be lost.
+            level = logging.DEBUG if transactions.is_passing(error) else logging.ERROR
+            logger.log(level, "No heartbeat: %s", error, exc_info=level > logging.DEBUG)
             return self._after_failure()
         # Counted from before the statement: its answer may have taken long.
         self._last, self._trusted = began, True

@@ -96,7 +96,7 @@ def _moment(now: datetime) -> Callable[[], datetime]:
 def _end(task: BackgroundTask, terms: Terms, finished: Finished) -> Job:
     for refused in _insist(terms.using, lambda: claims.finish(terms, [finished])):
         logger.warning("%s was taken over; its outcome was dropped", refused.job.label)
-    task.reread_state()
+    task.reread()
     return Job.objects.using(terms.using).get(pk=finished.job.id)
 
 

@@ -1,4 +1,4 @@
-"""The rows: what should run (BackgroundTask), what ran (Job), why (Decision), who runs it (Daemon)."""
+"""The rows: what should run (BackgroundTask), and what :mod:`linod.history` keeps of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from django.db import models, router, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from linod import clock, signals
+from linod import clock, signals, transactions
 from linod.choices import LogLevels
-from linod.exceptions import ChangedMeanwhile
+from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
 from linod.fields import ProcedureField
 from linod.history import Daemon, Decision, Job, JobLog
 from linod.mixins import RecurrenceSet, Sequenced
@@ -37,11 +37,6 @@ ENGINE_FIELDS = frozenset(
     """next_run_at requested_at requested_by last_start_time last_end_time message failures
     seqno version""".split()
 )
-#: What a run may change on its task.
-SHOWN_FIELDS = (
-    "last_start_time", "last_end_time", "message", "failures", "disabled", "disabled_until",
-    "disabled_reason", "next_run_at", "requested_at", "requested_by_id", "version",
-)  # fmt: skip
 
 
 class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
@@ -144,7 +139,10 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     failures = models.PositiveIntegerField(_("Failures in a row"), default=0, editable=False)
     version = models.PositiveIntegerField(default=0, editable=False)
 
-    objects: ClassVar[models.Manager[BackgroundTask]] = BackgroundTaskQuerySet.as_manager()  # type: ignore[assignment]
+    #: On whose behalf :meth:`save` writes, for the ledger: a user, or a name.
+    edited_by: Any = None
+
+    objects: ClassVar[models.Manager[BackgroundTask]] = BackgroundTaskQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("Background task")
@@ -165,9 +163,9 @@ class BackgroundTask(Sequenced, RecurrenceSet):
 
     @classmethod
     def from_db(
-        cls, db: str | None, field_names: Collection[str], values: Collection[Any]
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any
     ) -> BackgroundTask:
-        task = super().from_db(db, field_names, values)
+        task = super().from_db(db, field_names, values, **options)
         task._remember(field_names)
         return task
 
@@ -208,11 +206,13 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         errors: dict[str, Any] = {}
         if not isinstance(self.arguments, dict):
             errors["arguments"] = _('Arguments must be a JSON object such as {"days": 7}.')
+        # What is no number at all has been refused before.
         for name in ("timeout", "retry_delay"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 10**9:
-                errors[name] = _("Give a number of seconds above zero, or leave it empty.")
-        if self.max_attempts < 1:
+            if isinstance(value, int | float) and not 0 < value < 10**9:
+                errors[name] = _("Give a number of seconds above zero.")
+        attempts: Any = self.max_attempts
+        if isinstance(attempts, int) and attempts < 1:
             errors["max_attempts"] = _("A job needs at least one attempt.")
         if self.disabled_until is not None and not self.disabled:
             errors["disabled_until"] = _("This needs the task to be disabled.")
@@ -231,24 +231,24 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         if self._state.adding or kwargs.get("force_insert"):
             self._schedule_first(clock.db_now(using))
             super().save(*args, **kwargs)
+            self._remember(f.attname for f in self._meta.concrete_fields)
         else:
             fields = self._changed_fields()
             if kwargs.get("update_fields") is not None:
                 fields &= set(kwargs["update_fields"])
             self._save_changes(fields, using)
-        self._remember([f.attname for f in self._meta.concrete_fields])
         transaction.on_commit(lambda: signals.work_arrived.send(BackgroundTask), using=using)
 
     def _save_changes(self, fields: set[str], using: str) -> None:
         if not fields:
             return
+        edited = fields - ENGINE_FIELDS
         if fields & RULE_FIELDS:
             self._reschedule(clock.db_now(using))
             fields |= {"next_run_at", "start_date", "start_time"}
             fields |= set() if self.disabled else {"disabled_until", "disabled_reason", "failures"}
-        edited = bool(fields - ENGINE_FIELDS)
         values = {name: getattr(self, name) for name in fields}
-        rows = type(self)._base_manager.using(using).filter(pk=self.pk)
+        rows = self._row(using)
         if edited:
             rows = rows.filter(version=self.version)
             values["version"] = self.version + 1
@@ -258,28 +258,28 @@ class BackgroundTask(Sequenced, RecurrenceSet):
                     f"{self} was changed or deleted meanwhile; nothing was saved"
                 )
             if edited:
-                self.version += 1
-                who = getattr(self, "edited_by", None)
+                reason = ", ".join(sorted(edited))
                 Decision.objects.record(
-                    "edited",
-                    self,
-                    who=who,
-                    reason=", ".join(sorted(fields - ENGINE_FIELDS)),
-                    using=using,
+                    Decision.Kind.EDITED, self, who=self.edited_by, reason=reason, using=using
                 )
+                self.version += 1
+        fields.add("version")
+        self._remember(f.attname for f in self._meta.concrete_fields if f.name in fields)
 
     def _schedule_first(self, moment: datetime) -> None:
         """A new row: its start is an occurrence, also when the start is this very second."""
-        self.fill_start(moment)
-        self.next_run_at = None
-        if not self.disabled:
-            before = moment.replace(microsecond=0) - timedelta(microseconds=1)
-            self.next_run_at = self.next_instant(before)
+        self._reschedule(moment.replace(microsecond=0) - timedelta(microseconds=1), moment)
 
-    def _reschedule(self, moment: datetime) -> None:
-        self.fill_start(moment)
-        self.next_run_at = None if self.disabled else self.next_instant(moment)
+    def _reschedule(self, after: datetime, moment: datetime | None = None) -> None:
+        """Find the first instant ``after``; a missing start is ``moment``, else ``after``."""
+        self.next_run_at = None
+        try:
+            self.fill_start(moment or after)
+        except InvalidRecurrence:
+            if not self.disabled:  # else it is told when somebody enables the task
+                raise
         if not self.disabled:
+            self.next_run_at = self.next_instant(after)
             self.disabled_until, self.disabled_reason, self.failures = None, "", 0
 
     def next_instant(self, moment: datetime) -> datetime | None:
@@ -294,58 +294,70 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         using = self._using()
         moment = clock.db_now(using)
         with transaction.atomic(using=using):
-            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
-            if rows.filter(requested_at=None).update(requested_at=moment, requested_by=user):
+            row = self._row(using)
+            if row.filter(requested_at=None).update(requested_at=moment, requested_by=user):
                 self._note(Decision.Kind.REQUESTED, user, due_at=moment)
-        self._reread("requested_at", "requested_by_id")
+            elif not row.exists():
+                raise self._gone()
+        self.reread()
 
     def cancel_request(self, user: Any = None) -> bool:
         """Take a request back; False when no request stands (any more)."""
         using = self._using()
         with transaction.atomic(using=using):
-            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
-            taken = rows.exclude(requested_at=None).update(requested_at=None, requested_by=None)
+            row = self._row(using).exclude(requested_at=None)
+            taken = bool(row.update(requested_at=None, requested_by=None))
             if taken:
                 self._note(Decision.Kind.REQUEST_CANCELLED, user, due_at=self.requested_at)
-        self._reread("requested_at", "requested_by_id")
-        return bool(taken)
+        self.reread()
+        return taken
 
     def disable(self, reason: str, until: datetime | None = None, user: Any = None) -> None:
         """Leave the task out from now on; ``until`` (aware) enables it again by itself."""
-        self._switch(
-            Decision.Kind.DISABLED,
-            user,
-            reason,
-            disabled=True,
-            disabled_until=until,
-            disabled_reason=reason,
-            next_run_at=None,
-        )
-
-    def enable(self, user: Any = None) -> None:
-        """Let the task run by its rule again, from now on: nothing is made up."""
-        moment = clock.db_now(self._using())
-        self.fill_start(moment)
-        self._switch(
-            Decision.Kind.ENABLED,
-            user,
-            "",
-            disabled=False,
-            disabled_until=None,
-            disabled_reason="",
-            failures=0,
-            start_date=self.start_date,
-            start_time=self.start_time,
-            next_run_at=self.next_instant(moment),
-        )
-
-    def _switch(self, kind: str, user: Any, reason: str, **values: Any) -> None:
         using = self._using()
         with transaction.atomic(using=using):
-            rows = type(self)._base_manager.using(using).filter(pk=self.pk)
-            rows.update(version=models.F("version") + 1, **values)
-            self._note(kind, user, reason=reason)
-        self._reread("version", *values)
+            self._switch(
+                using,
+                disabled=True,
+                disabled_until=until,
+                disabled_reason=reason,
+                next_run_at=None,
+            )
+            self._note(Decision.Kind.DISABLED, user, reason=reason)
+        self.reread()
+
+    def enable(self, user: Any = None) -> None:
+        """Let the task run by its rule again, from now on: nothing is made up.
+
+        Raises :class:`linod.exceptions.InvalidRecurrence` when its rule cannot be answered.
+        """
+        using = self._using()
+        with transactions.write(using):
+            # By the row's rule: this object may have been read, or changed, before.
+            row = self._row(using).select_for_update().first()
+            if row is None:
+                raise self._gone()
+            row.disabled = False
+            row._reschedule(clock.db_now(using))
+            self._switch(
+                using,
+                disabled=False,
+                disabled_until=None,
+                disabled_reason="",
+                failures=0,
+                start_date=row.start_date,
+                start_time=row.start_time,
+                next_run_at=row.next_run_at,
+            )
+            self._note(Decision.Kind.ENABLED, user)
+        self.reread()
+
+    def _switch(self, using: str, **values: Any) -> None:
+        if not self._row(using).update(version=models.F("version") + 1, **values):
+            raise self._gone()
+
+    def _gone(self) -> ChangedMeanwhile:
+        return ChangedMeanwhile(f"{self} does not exist any more")
 
     def _note(self, kind: str, user: Any, **details: Any) -> None:
         using = self._using()
@@ -355,16 +367,22 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     def _using(self) -> str:
         return self._state.db or router.db_for_write(type(self))
 
-    def _reread(self, *names: str) -> None:
-        rows = type(self)._base_manager.using(self._using()).filter(pk=self.pk)
-        for found in rows.values(*names):
+    def _row(self, using: str) -> models.QuerySet[BackgroundTask]:
+        return type(self)._base_manager.using(using).filter(pk=self.pk)
+
+    def reread(self) -> None:
+        """Read the row again; what was edited here and not saved stays.
+
+        Then ``version`` stays as well: if somebody else edited the row, :meth:`save` says so.
+        """
+        edited = self._changed_fields()
+        if edited:
+            edited.add("version")
+        names = [f.attname for f in self._meta.concrete_fields if f.name not in edited]
+        for found in self._row(self._using()).values(*names):
             for name, value in found.items():
                 setattr(self, name, value)
             self._remember(names)
-
-    def reread_state(self) -> None:
-        """Read again what a run changes; what was edited here and not saved stays."""
-        self._reread(*SHOWN_FIELDS)
 
     # What it is about
 
@@ -373,8 +391,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         return self._running_since() is not None
 
     def _running_since(self) -> datetime | None:
-        job = Job.objects.using(self._using()).running().filter(active_task=self.pk).first()
-        return job and job.start_time
+        jobs = Job.objects.using(self._using()).running().filter(active_task=self.pk)
+        return jobs.values_list("start_time", flat=True).first()
 
     @property
     def status(self) -> str:
@@ -386,12 +404,12 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     def run(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
         """Run the task now, in this thread, also when it is disabled; its rule goes on unchanged.
 
-        :param ar: on whose behalf; its log level and user count, its logger hears the lines.
+        :param ar: on whose behalf; its logger hears the lines that the task's level lets pass.
         :param lgr: another logger to hear them.
         :return: the job, in its final state. A failure disables the task as in the daemon.
 
-        Raises :class:`linod.exceptions.AlreadyRunning` and
-        :class:`linod.exceptions.InsideTransaction`.
+        Raises :class:`linod.exceptions.AlreadyRunning`,
+        :class:`linod.exceptions.InsideTransaction` and :class:`linod.exceptions.UnknownProcedure`.
         """
         from linod import inline
 

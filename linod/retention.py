@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from linod import clock, transactions
 from linod.conf import config
 from linod.history import Daemon, Decision, Job, JobLog
-from linod.models import BackgroundTask
 
 #: Jobs of a task that are kept however old they are.
 LAST_JOBS = 20
@@ -22,41 +22,29 @@ BATCHES = 100
 def clean(using: str) -> int:
     """Delete what is older than ``KEEP_JOBS_DAYS``; returns the number of rows."""
     before = clock.db_now(using) - timedelta(days=config().KEEP_JOBS_DAYS)
-    twentieth = (
-        Job.objects.using(using)
-        .filter(task=OuterRef("pk"))
-        .order_by("-due_at", "-attempt")
-        .values("due_at")[LAST_JOBS - 1 : LAST_JOBS]
+    jobs = Job.objects.using(using).ended().filter(due_at__lt=before)
+    return (
+        _delete(using, jobs.filter(task=None))
+        + _delete(using, jobs.filter(due_at__lt=Subquery(_first_kept(using))))
+        + _delete(using, Decision.objects.using(using).filter(at__lt=before))
+        + _delete(using, Daemon.objects.using(using).filter(last_seen_at__lt=before))
     )
-    tasks = BackgroundTask.objects.using(using).annotate(keep_from=Subquery(twentieth))
-    deleted = 0
-    for task_id, keep_from in tasks.values_list("pk", "keep_from").iterator():
-        if keep_from is not None:
-            jobs = Job.objects.using(using).filter(task=task_id, due_at__lt=min(before, keep_from))
-            deleted += _delete_jobs(using, jobs)
-    deleted += _delete_jobs(using, Job.objects.using(using).filter(task=None, due_at__lt=before))
-    deleted += _delete(using, Decision.objects.using(using).filter(at__lt=before))
-    return deleted + _delete(using, Daemon.objects.using(using).filter(last_seen_at__lt=before))
 
 
-def _delete_jobs(using: str, jobs: object) -> int:
+def _first_kept(using: str) -> QuerySet[Job, Any]:
+    """When the oldest of a task's last jobs was due; nothing while it has no more than these."""
+    same_task = Job.objects.using(using).filter(task=OuterRef("task"))
+    return same_task.order_by("-due_at", "-attempt").values("due_at")[LAST_JOBS - 1 : LAST_JOBS]
+
+
+def _delete(using: str, rows: QuerySet[Any]) -> int:
     deleted = 0
     for _batch in range(BATCHES):
-        ids = list(jobs.ended().order_by().values_list("pk", flat=True)[:BATCH])  # type: ignore[attr-defined]
-        if not ids:
+        keys = list(rows.order_by().values_list("pk", flat=True)[:BATCH])
+        if not keys:
             break
         with transactions.write(using):
-            JobLog.objects.using(using).filter(job__in=ids)._raw_delete(using)
-            deleted += Job.objects.using(using).filter(pk__in=ids)._raw_delete(using)
-    return deleted
-
-
-def _delete(using: str, rows: object) -> int:
-    deleted = 0
-    for _batch in range(BATCHES):
-        ids = list(rows.order_by().values_list("pk", flat=True)[:BATCH])  # type: ignore[attr-defined]
-        if not ids:
-            break
-        with transactions.write(using):
-            deleted += rows.model.objects.using(using).filter(pk__in=ids)._raw_delete(using)  # type: ignore[attr-defined]
+            if rows.model is Job:
+                JobLog.objects.using(using).filter(job__in=keys)._raw_delete(using)
+            deleted += rows.model._base_manager.using(using).filter(pk__in=keys)._raw_delete(using)
     return deleted

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.db import transaction
+from django.core.exceptions import ValidationError
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Max
 
-from linod import clock, transactions
+from linod import transactions
 from linod.conf import config
-from linod.exceptions import InvalidRecurrence
 from linod.models import BackgroundTask
 from linod.procedures import Procedure, Procedures
 
@@ -51,12 +50,30 @@ def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
         **procedure.kwargs,
     }
     task = BackgroundTask(procedure=procedure, seqno=seqno, **values)
-    task.fill_start(clock.db_now(using))
-    try:
-        _ = task.recurrence
-    except InvalidRecurrence as error:
-        logger.error("Procedure %s declares a rule that cannot work: %s", procedure, error)
-        task.disabled, task.disabled_reason = True, str(error)
-    with transaction.atomic(using=using):
-        task.save(using=using)
+    task._state.db = using
+    faults = _faults(task)
+    if faults:
+        task.disabled, task.disabled_reason = True, f"Declared wrongly: {'; '.join(faults)}"
+        logger.error("Procedure %s is disabled. %s", procedure, task.disabled_reason)
+    task.save(using=using)
     return task
+
+
+def _faults(task: BackgroundTask) -> list[str]:
+    """What is wrong with the declared values; what no row can hold gives way to the default."""
+    faults = []
+    try:
+        task.clean_fields()
+    except ValidationError as error:
+        faults += _lines(error)
+        for name in error.message_dict:
+            setattr(task, name, getattr(BackgroundTask(), name))
+    try:
+        task.clean()
+    except ValidationError as error:
+        faults += _lines(error)
+    return faults
+
+
+def _lines(error: ValidationError) -> list[str]:
+    return [f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items()]

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.utils.translation import gettext_lazy as _
 
 from linod.choices import ChoiceList
+from linod.conf import config
 from linod.models import BackgroundTask
 from linod.requests import BaseRequest
 
@@ -50,7 +51,7 @@ class BackgroundTasks:
     @classmethod
     def get_list_items(cls) -> list[BackgroundTask]:
         """All background tasks, by their number."""
-        return list(BackgroundTask.objects.order_by("seqno", "id"))
+        return list(BackgroundTask.objects.using(config().DATABASE).order_by("seqno", "id"))
 
 
 def show(table: type[ChoiceList] | type[BackgroundTasks]) -> None:

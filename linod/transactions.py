@@ -48,8 +48,10 @@ def write(using: str) -> Iterator[BaseDatabaseWrapper]:
         with _entered(atomic):
             yield connection
         return
+    is_ours = not connection.in_atomic_block
     with transaction.atomic(using=using):
-        if connection.vendor == "postgresql":
+        # Inside somebody else's transaction the bounds would stay with it.
+        if is_ours and connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute(POSTGRESQL_BOUNDS)
         yield connection
