@@ -1,10 +1,9 @@
-"""A plain admin: the tasks and what one may do about them; jobs, decisions and daemons to read."""
+"""The background tasks in the admin, and what one may do about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -12,26 +11,22 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from linod import clock
-from linod.conf import config
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
 from linod.fields import procedure_named
-from linod.history import Daemon, Decision, Job
+from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.requests import BaseRequest
-from linod.status import distance_text, status_text
+from linod.status import status_text
 from linod.tables import RunJob
 
 VIEW_LOG = "linod.view_log"
-
-
-# The tasks
 
 
 class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -46,18 +41,19 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             names = [procedure.name for procedure in Procedures]
             if self.instance.pk and self.instance.procedure.name not in names:
                 names.append(self.instance.procedure.name)
+            self.initial["procedure"] = str(self.instance.procedure)
             self.fields["procedure"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
-        self.fields["version"].initial = self.instance.version
+        if "version" in self.fields:
+            self.fields["version"].initial = self.instance.version
 
     def clean(self) -> dict[str, Any] | None:
         """Refuse to overwrite what somebody else said meanwhile, unless it is sent once more."""
         cleaned = super().clean()
         seen = self.cleaned_data.pop("version", None)
         if self.instance.pk and seen != self.instance.version:
-            data = self.data.copy()
-            if isinstance(data, QueryDict):
-                data[self.add_prefix("version")] = str(self.instance.version)
-            self.data = data
+            if isinstance(self.data, QueryDict):
+                self.data = self.data.copy()
+                self.data[self.add_prefix("version")] = str(self.instance.version)
             raise ValidationError(self._conflict(), code="changed_meanwhile")
         return cleaned
 
@@ -75,8 +71,8 @@ class TaskChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """The page's rows, each with the status that it shows."""
         super().get_results(request)
-        tasks = list(self.result_list)
-        now = clock.db_now(tasks[0]._state.db) if tasks else None
+        tasks: list[Any] = list(self.result_list)
+        now = clock.db_now(self.queryset.db)
         running = Job.objects.running().filter(active_task__in=[task.pk for task in tasks])
         since = dict(running.values_list("active_task", "start_time"))
         for task in tasks:
@@ -167,7 +163,7 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         *said, (heading, state) = super().get_fieldsets(request, obj)
         if obj is None:
             return said
-        if not request.user.has_perm(VIEW_LOG):  # type: ignore[union-attr]
+        if not request.user.has_perm(VIEW_LOG):
             state = {"fields": [name for name in state["fields"] if name != "log"]}
         return [*said, (heading, state)]
 
@@ -201,7 +197,7 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         object_id: str | None = None,
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponseBase:
+    ) -> HttpResponse:
         """A save that somebody forestalled is looked at again: the form then says so."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
@@ -235,11 +231,11 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Whether this user may run tasks."""
-        return request.user.has_perm(RunJob.permission)  # type: ignore[union-attr]
+        return request.user.has_perm(RunJob.permission)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whether this user may take requests back."""
-        return request.user.has_perm("linod.cancel_backgroundtask")  # type: ignore[union-attr]
+        return request.user.has_perm("linod.cancel_backgroundtask")
 
     @admin.action(description=_("Run now"), permissions=["run"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
@@ -331,175 +327,3 @@ def move_together(
 
 def _note(request: HttpRequest, task: BackgroundTask | None, words: str) -> None:
     Decision.objects.record(Decision.Kind.EDITED, task, who=request.user, reason=words)
-
-
-# What happened, to read
-
-
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that only linod writes."""
-
-    show_full_result_count = False  # counting a long history twice costs more than it tells
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody changes."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Old rows go by themselves, after ``KEEP_JOBS_DAYS``."""
-        return False
-
-
-class ProcedureFilter(admin.SimpleListFilter):
-    """The declared procedures; those in the rows would have to be searched for."""
-
-    title = _("procedure")
-    parameter_name = "procedure"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        """One choice for each procedure."""
-        return [(each.name, each.text) for each in Procedures]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of the chosen procedure."""
-        return queryset.filter(procedure=self.value()) if self.value() else queryset
-
-
-@admin.register(Job)
-class JobAdmin(ReadOnly):
-    """The history of runs."""
-
-    list_display = (
-        "state",
-        "about",
-        "due_at",
-        "start_time",
-        "duration",
-        "lateness",
-        "attempt",
-        "host",
-        "trigger",
-    )
-    list_filter = ("state", "trigger", ProcedureFilter)
-    search_fields = ("procedure", "host")
-    ordering = ("-id",)
-    fieldsets: ClassVar[Any] = (
-        (
-            None,
-            {
-                "fields": (
-                    "state",
-                    "about",
-                    "arguments",
-                    ("trigger", "attempt", "missed"),
-                    ("due_at", "start_time", "end_time"),
-                    ("duration", "lateness"),
-                    "requested_by",
-                    ("host", "revision"),
-                    "progress",
-                    "result",
-                )
-            },
-        ),
-        (_("Log"), {"fields": ("error_text", "log")}),
-    )
-
-    def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
-        """Logs may tell secrets: they have a permission of their own."""
-        shown, log = self.fieldsets
-        may_read = request.user.has_perm(VIEW_LOG)  # type: ignore[union-attr]
-        return (shown, log) if may_read else (shown,)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """All of them."""
-        return ("about", "duration", "lateness", "error_text", "log")
-
-    @admin.display(description=_("Background task"), ordering="procedure")
-    def about(self, job: Job) -> str:
-        """The task, without asking for its row."""
-        return str(job.procedure) if job.task_id is None else f"#{job.task_id} {job.procedure}"
-
-    @admin.display(description=_("Duration"))
-    def duration(self, job: Job) -> str:
-        """From begin to end."""
-        return span_text(job.duration)
-
-    @admin.display(description=_("Lateness"))
-    def lateness(self, job: Job) -> str:
-        """From the due instant to the begin."""
-        return span_text(job.lateness)
-
-    @admin.display(description=_("Error"))
-    def error_text(self, job: Job) -> str:
-        """What ended it, with the traceback."""
-        return format_html("<pre>{}</pre>", job.error) if job.error else "-"
-
-    @admin.display(description=_("Logged messages"))
-    def log(self, job: Job) -> str:
-        """The whole log; plain text, escaped."""
-        return format_html("<pre>{}</pre>", job.message)
-
-
-def span_text(span: timedelta | None) -> str:
-    """A length of time in seconds, or minutes and more.
-
-    >>> span_text(timedelta(seconds=1.5)), span_text(timedelta(hours=30)), span_text(None)
-    ('1.500 s', '1 day, 6:00:00', '-')
-    """
-    if span is None:
-        return "-"
-    seconds = span.total_seconds()
-    return f"{seconds:.3f} s" if abs(seconds) < 60 else str(timedelta(seconds=round(seconds)))
-
-
-@admin.register(Decision)
-class DecisionAdmin(ReadOnly):
-    """The ledger."""
-
-    list_display = ("at", "kind", "task", "due_at", "reason", "who", "job")
-    list_filter = ("kind",)
-    list_select_related = ("task",)
-    search_fields = ("reason", "who")
-
-
-class DaemonChangeList(ChangeList):
-    """A page of daemons, looked at at one moment."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """The page's rows, each with its presence."""
-        super().get_results(request)
-        daemons = list(self.result_list)
-        now = clock.db_now(daemons[0]._state.db) if daemons else None
-        for daemon in daemons:
-            daemon.shown_presence = presence(daemon, now)
-        self.result_list = daemons
-
-
-def presence(daemon: Daemon, now: datetime) -> str:
-    """Its state, and when it was seen; one that ought to run and does not show itself is silent."""
-    seen = distance_text(daemon.last_seen_at, now)
-    late = now - daemon.last_seen_at > timedelta(seconds=config().LEASE)
-    if late and daemon.state != Daemon.State.STOPPED:
-        return _("silent, seen %s") % seen
-    return _("%(state)s, seen %(when)s") % {"state": daemon.get_state_display(), "when": seen}
-
-
-@admin.register(Daemon)
-class DaemonAdmin(ReadOnly):
-    """The processes that run jobs, or ran them."""
-
-    list_display = ("host", "pid", "version", "started_at", "last_seen_at", "is_there")
-    list_filter = ("state",)
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """See :class:`DaemonChangeList`."""
-        return DaemonChangeList
-
-    @admin.display(description=_("State"))
-    def is_there(self, daemon: Daemon) -> str:
-        """Whether it shows itself."""
-        return getattr(daemon, "shown_presence", None) or daemon.get_state_display()
