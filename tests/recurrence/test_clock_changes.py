@@ -51,6 +51,9 @@ def test_a_gap_before_midnight_shifts_into_the_next_day() -> None:
     rule = Recurrence("daily", start=start, time_zone="America/Nuuk")
     expected = ["03-27 23:30 -0200", "03-29 00:30 -0100", "03-29 23:30 -0100"]
     assert shown(rule, start - TICK, 3) == expected
+    midnight = instant("2026-03-29T00:00", "America/Nuuk")
+    assert rule.count(start - TICK, midnight) == 1
+    assert rule.count(start - TICK, midnight + HOUR) == 2
     weekly = Recurrence("weekly", start=start + DAY, time_zone="America/Nuuk")
     assert shown(weekly, start, 2) == ["03-29 00:30 -0100", "04-04 23:30 -0100"]
 
