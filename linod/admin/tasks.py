@@ -23,6 +23,7 @@ from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.requests import BaseRequest
+from linod.rules import WEEKDAYS
 from linod.status import status_text
 from linod.tables import RunJob
 
@@ -132,7 +133,7 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "fields": (
                     ("every", "every_unit"),
                     ("start_date", "start_time"),
-                    "monday tuesday wednesday thursday friday saturday sunday".split(),
+                    WEEKDAYS,
                     "positions",
                     ("end_date", "end_time"),
                     "max_events",
