@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from linod.procedures import Procedure, declare
+from linod.exceptions import DuplicateProcedure
+from linod.procedures import Procedure, Procedures, declare
 
 if TYPE_CHECKING:
     import schedule
@@ -55,12 +57,11 @@ def command_procedure(
     def run_command(ar: BaseRequest) -> None:
         from django.core.management import call_command
 
-        out, err = (
-            _Lines(lambda line: ar.info("%s", line)),
-            _Lines(lambda line: ar.warning("%s", line)),
-        )
+        out = _Lines(lambda line: ar.info("%s", line))
+        err = _Lines(lambda line: ar.warning("%s", line))
+        given = {"no_color": True, **(options or {}), "stdout": out, "stderr": err}
         try:
-            call_command(command, *args, stdout=out, stderr=err, no_color=True, **(options or {}))
+            call_command(command, *args, **given)
         finally:
             out.close()
             err.close()
@@ -68,15 +69,19 @@ def command_procedure(
     run_command.__doc__ = f"Run the management command {command}."
     run_command.__name__ = name or command
     run_command.__qualname__ = f"command_procedure({' '.join((command, *args))!r})"
+    caller = inspect.currentframe()
+    if caller is not None and caller.f_back is not None:
+        # Two that want one name are told apart by the module that declares them.
+        run_command.__module__ = caller.f_back.f_globals.get("__name__", __name__)
     return declare(run_command, name or command, **keywords)
 
 
 _UNITS = {
-    "seconds": ("secondly", 1),
-    "minutes": ("minutely", 1),
-    "hours": ("hourly", 1),
-    "days": ("daily", 1),
-    "weeks": ("weekly", 1),
+    "seconds": "secondly",
+    "minutes": "minutely",
+    "hours": "hourly",
+    "days": "daily",
+    "weeks": "weekly",
 }
 
 
@@ -85,14 +90,22 @@ def adopt_schedule(scheduler: schedule.Scheduler | None = None) -> list[Procedur
 
     Call it once, after they were made; the scheduler (default: the package's own) is emptied, so
     that nothing runs twice. Raises ValueError for a job that has no name or no counterpart here
-    (a random interval, a deadline); nothing is adopted then.
+    (a random interval, a deadline), and :class:`linod.exceptions.DuplicateProcedure` for a name
+    that is taken; nothing is adopted then.
     """
     import schedule
 
     scheduler = scheduler or schedule.default_scheduler
-    described = [(job, _declaration(job)) for job in scheduler.get_jobs()]
+    wanted: dict[str, tuple[schedule.Job, dict[str, Any]]] = {}
+    for job in scheduler.get_jobs():
+        name, keywords = _declaration(job)
+        other = wanted[name][0] if name in wanted else Procedures.get_by_name(name)
+        if other is not None:
+            there = other.where if isinstance(other, Procedure) else other
+            raise DuplicateProcedure(f"Two procedures want the name {name!r}: {there} and {job}")
+        wanted[name] = job, keywords
     procedures = []
-    for job, (name, keywords) in described:
+    for name, (job, keywords) in wanted.items():
         procedures.append(declare(_caller(job), name, **keywords))
         scheduler.cancel_job(job)
     return procedures
@@ -106,7 +119,8 @@ def _caller(job: schedule.Job) -> Callable[[], Any]:
 
     call.__doc__ = body.func.__doc__
     call.__name__ = body.func.__name__
-    call.__qualname__ = f"schedule:{body.func.__module__}.{body.func.__qualname__}"
+    call.__module__ = body.func.__module__
+    call.__qualname__ = body.func.__qualname__
     return call
 
 
@@ -117,12 +131,12 @@ def _declaration(job: schedule.Job) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"{job}: only a named function can be adopted")
     if job.latest is not None or job.cancel_after is not None or job.unit not in _UNITS:
         raise ValueError(f"{job}: a random interval or a deadline cannot be adopted")
-    unit, factor = _UNITS[job.unit]
-    keywords: dict[str, Any] = {"every_unit": unit, "every": job.interval * factor}
+    keywords: dict[str, Any] = {"every_unit": _UNITS[job.unit], "every": job.interval}
     if job.start_day is not None:
         keywords[job.start_day] = True
     if job.at_time is not None:
         keywords["start_time"] = job.at_time
-    if job.at_time_zone is not None:
-        keywords["time_zone"] = str(job.at_time_zone)
+    zone: Any = job.at_time_zone  # a pytz zone, which the package's types do not know
+    if zone is not None:
+        keywords["time_zone"] = str(zone)
     return name, keywords

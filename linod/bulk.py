@@ -6,6 +6,7 @@ the table with the given rows (one round trip); SQLite, which has no round trips
 statement that is run for each row.
 """
 
+# ruff: noqa: S608 - the names of tables and columns only; every value is a parameter
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ def update(
         else:
             types = [field.db_type(connection) or "" for field in fields]
             cursor.execute(*_joined(connection.vendor, table, columns, types, len(change), values))
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _joined(
@@ -134,7 +135,7 @@ def _columns(
 ) -> tuple[list[str], list[Any]]:
     from django.db import connections
 
-    fields = [model._meta.get_field(name) for name in names]
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
     quote = connections[alias].ops.quote_name
     return [quote(field.column) for field in fields], fields
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -47,11 +48,14 @@ class Execution:
         self.log = Capture(LogLevels.get_by_name(job.log_level, LogLevels.INFO).num_value)
         self.pieces = 0
         self._began: float | None = None
+        self._ended: float | None = None
         self.shown: dict[str, Any] | None = None
         self._progress: dict[str, Any] | None = None
         #: Hears at once how far the body is: what ``ar.progress()`` was given.
         self.on_progress: Callable[[float, float | None, str], None] | None = None
         self._said = ""
+        self._unwritten = ""
+        self._lock = threading.Lock()
         self.ar = BaseRequest(
             user,
             logger,
@@ -74,13 +78,25 @@ class Execution:
 
     def run(self) -> Finished:
         """Run the body in this thread."""
-        self._begin()
-        return self.finished(self.body.call())
+        return self.finished(self.call())
 
     async def arun(self) -> Finished:
         """Run an async body in the current event loop."""
+        return self.finished(await self.acall())
+
+    def call(self) -> Outcome:
+        """Run the body in this thread; what is to be recorded is for the caller to ask."""
         self._begin()
-        return self.finished(await self.body.acall())
+        outcome = self.body.call()
+        self._ended = time.monotonic()
+        return outcome
+
+    async def acall(self) -> Outcome:
+        """:meth:`call` for an async body, in the current event loop."""
+        self._begin()
+        outcome = await self.body.acall()
+        self._ended = time.monotonic()
+        return outcome
 
     def _begin(self) -> None:
         self.job.start_time = self.moment()
@@ -89,7 +105,9 @@ class Execution:
 
     def finished(self, outcome: Outcome) -> Finished:
         """What is to be recorded now that the body has ended."""
-        text = self.log.drain_all()
+        with self._lock:
+            fresh = self.log.drain_all()
+            text, self._unwritten = self._unwritten + fresh, ""
         return Finished(
             self.job,
             outcome.state,
@@ -100,14 +118,15 @@ class Execution:
             progress=self._progress,
             log=text,
             pieces=self.pieces,
-            message=(self._said + text)[-MESSAGE:],
+            message=(self._said + fresh)[-MESSAGE:],
         )
 
     def _end_time(self) -> datetime:
         """The begin and what has passed since: the database's clock may have been set meanwhile."""
         if self.job.start_time is None or self._began is None:
             return self.moment()
-        return self.job.start_time + timedelta(seconds=time.monotonic() - self._began)
+        ended = self._ended or time.monotonic()
+        return self.job.start_time + timedelta(seconds=ended - self._began)
 
     def lost(self, reason: str) -> Finished:
         """What is to be recorded of a body that did not end in time; it may still be running."""
@@ -115,14 +134,23 @@ class Execution:
 
     def take_piece(self) -> tuple[Claimed, int, str, Any] | None:
         """What the body said since the last call, to be stored while it runs; None: nothing."""
-        text, progress = self.log.drain(), self._progress
-        if not text and progress is self.shown:
-            return None
-        piece = (self.job, self.pieces, text, progress if progress is not self.shown else None)
-        self.shown = progress
-        self._said = (self._said + text)[-MESSAGE:]
-        self.pieces += 1
-        return piece
+        with self._lock:
+            fresh, progress = self.log.drain(), self._progress
+            text, self._unwritten = self._unwritten + fresh, ""
+            if not text and progress is self.shown:
+                return None
+            news = progress if progress is not self.shown else None
+            piece = (self.job, self.pieces, text, news)
+            self.shown = progress
+            self._said = (self._said + fresh)[-MESSAGE:]
+            self.pieces += 1
+            return piece
+
+    def take_back(self, piece: tuple[Claimed, int, str, Any]) -> None:
+        """The last piece could not be written: what it says goes with the next."""
+        with self._lock:
+            _job, self.pieces, self._unwritten, _progress = piece
+            self.shown = None
 
     def stop(self, reason: str, kind: type[Interruption] = JobCancelled) -> None:
         """Ask the body to stop; it notices at its next ``check_cancelled()``."""

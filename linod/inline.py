@@ -14,9 +14,10 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 
-from linod import capture, claims, clock, transactions
+from linod import capture, claims, transactions
 from linod.claims import Terms
 from linod.conf import config
 from linod.exceptions import InsideTransaction, JobTimedOut
@@ -24,6 +25,7 @@ from linod.execution import Execution
 from linod.heartbeat import Heartbeat
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.procedures import Procedures
 from linod.records import Finished
 from linod.requests import BaseRequest
 
@@ -52,27 +54,55 @@ def run(
     if watch is not None:
         watch(execution)
     with _kept_alive(execution, terms), _bounded(execution):
-        finished = execution.run()
-    return _end(task, terms, finished)
+        outcome = execution.call()
+    return _end(task, terms, execution.finished(outcome))
 
 
 async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
-    """See :meth:`linod.models.BackgroundTask.start_task`."""
+    """See :meth:`linod.models.BackgroundTask.start_task`.
+
+    A caller that is cancelled cancels the job, and waits until that is recorded.
+    """
     terms = _terms(task)
-    execution = await in_own_thread(lambda: _begin(task, ar, lgr, terms))
-    with _kept_alive(execution, terms), _bounded(execution):
-        if execution.job.procedure.is_async:
-            finished = await execution.arun()
-        else:
-            finished = await in_own_thread(execution.run)
-    return await in_own_thread(lambda: _end(task, terms, finished))
+    # Behind async_to_sync() waits a thread with a connection, perhaps a transaction, of its own.
+    await sync_to_async(_refuse_inside_transaction)(task, terms.using)
+    execution: Execution | None = None
+    is_cancelled = False
+
+    async def run_whole() -> Job:
+        nonlocal execution
+        execution = await in_own_thread(lambda: _begin(task, ar, lgr, terms))
+        if is_cancelled:
+            _cancel(execution, "its caller was cancelled")
+        with _kept_alive(execution, terms), _bounded(execution):
+            if execution.job.procedure.is_async:
+                outcome = await execution.acall()
+            else:
+                outcome = await in_own_thread(execution.call)
+        finished = execution.finished(outcome)
+        return await in_own_thread(lambda: _end(task, terms, finished))
+
+    whole = asyncio.create_task(run_whole())
+    try:
+        return await asyncio.shield(whole)
+    except asyncio.CancelledError:
+        is_cancelled = True
+        if execution is not None:
+            _cancel(execution, "its caller was cancelled")
+        await asyncio.wait({whole})
+        raise
 
 
 def _terms(task: BackgroundTask) -> Terms:
     using = task._state.db or config().DATABASE
-    if connections[using].in_atomic_block:
-        raise InsideTransaction(f"{task}: call run() outside of atomic()")
+    _refuse_inside_transaction(task, using)
+    Procedures.find(task.procedure.name)
     return Terms(using, uuid.uuid4(), config().LEASE, socket.gethostname())
+
+
+def _refuse_inside_transaction(task: BackgroundTask, using: str) -> None:
+    if connections[using].in_atomic_block:
+        raise InsideTransaction(f"{task}: call it outside of atomic()")
 
 
 def _begin(
@@ -115,17 +145,25 @@ def _insist(using: str, action: Callable[[], Value]) -> Value:
 
 @contextmanager
 def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
-    """Renew the lease and write the log while the body runs."""
+    """Renew the lease, write the log and hear cancellations while the body runs."""
     renewed = time.monotonic()
 
     def beat() -> None:
         nonlocal renewed
+        if execution.cancellation.is_set():
+            execution.interrupt()  # it had the time from one beat to the next to notice
         if time.monotonic() - renewed >= terms.lease / 3:
             claims.heartbeat(terms)
             renewed = time.monotonic()
         piece = execution.take_piece()
-        if claims.tend(terms, [piece] if piece is not None else []):
-            execution.stop("somebody cancelled it")
+        try:
+            cancelled = claims.tend(terms, [piece] if piece is not None else [])
+        except Exception:
+            if piece is not None:
+                execution.take_back(piece)
+            raise
+        if cancelled:
+            _cancel(execution, "somebody cancelled it")
 
     heart = Heartbeat(
         beat,
@@ -139,6 +177,13 @@ def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
         yield
     finally:
         heart.stop()
+
+
+def _cancel(execution: Execution, reason: str) -> None:
+    """Ask the body to stop; an async one hears it at its next await."""
+    execution.stop(reason)
+    if execution.job.procedure.is_async:
+        execution.interrupt()
 
 
 @contextmanager
