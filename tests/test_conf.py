@@ -1,0 +1,89 @@
+"""The dict LINOD: defaults, late reading, and refusals that name the key and the near one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from linod.conf import KINDS, config, problems
+
+
+def test_the_defaults() -> None:
+    found = config()
+    assert found.SITE == "tests"
+    assert found.USE_CHANNELS is False
+    assert (found.BACKGROUND_SLEEP_TIME, found.MAX_CONCURRENCY) == (5, 10)
+    assert (found.LEASE, found.GRACE) == (30, 25)
+    assert (found.DAEMON_USER, found.LOG_DIR, found.LOG_FILE) == (None, None, "lino.log")
+
+
+def test_settings_are_read_late() -> None:
+    with override_settings(LINOD={"LEASE": 9, "SITE": "mysite"}):
+        assert config().LEASE == 9
+        assert config().SITE == "mysite"
+    assert config().LEASE == 30
+    with override_settings(SETTINGS_MODULE="shop.settings.production"):
+        assert config().SITE == "shop"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["LEASE"], "LINOD must be a dict, not list"),
+        (None, "LINOD must be a dict, not NoneType"),
+        ({"LEESE": 3}, "LINOD has no key 'LEESE', did you mean 'LEASE'?"),
+        ({"use_channels": True}, "LINOD has no key 'use_channels', did you mean 'USE_CHANNELS'?"),
+        ({"LEASE": "3"}, "LINOD['LEASE'] must be int or float, not '3'"),
+        ({"LEASE": True}, "LINOD['LEASE'] must be int or float, not True"),
+        ({"MAX_CONCURRENCY": 1.5}, "LINOD['MAX_CONCURRENCY'] must be int, not 1.5"),
+        ({"USE_CHANNELS": 1}, "LINOD['USE_CHANNELS'] must be bool, not 1"),
+        ({"LOG_DIR": 5}, "LINOD['LOG_DIR'] must be str or Path or None, not 5"),
+        ({"DAEMON_USER": 5}, "LINOD['DAEMON_USER'] must be str or None, not 5"),
+        ({"LEASE": 0}, "LINOD['LEASE'] must be above zero and below 100,000, not 0"),
+        ({"GRACE": -1}, "LINOD['GRACE'] must be from zero to below 100,000, not -1"),
+        (
+            {"SITE": "a/b"},
+            "LINOD['SITE'] must be letters, digits and the signs _.- only, not 'a/b'",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(given: Any, problem: str) -> None:
+    assert problems(given) == [problem]
+    with (
+        override_settings(LINOD=given),
+        pytest.raises(ImproperlyConfigured) as caught,
+    ):
+        config()
+    assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 0, 10**9])
+def test_a_number_must_make_sense(value: float) -> None:
+    for key in ("LEASE", "BACKGROUND_SLEEP_TIME"):
+        (problem,) = problems({key: value})
+        assert problem.startswith(f"LINOD[{key!r}] must be above zero")
+
+
+def test_a_key_like_no_other_gets_all_that_are_known() -> None:
+    (problem,) = problems({"zzz": 1})
+    assert problem == f"LINOD has no key 'zzz'; known are {', '.join(KINDS)}"
+
+
+def test_every_problem_is_told() -> None:
+    assert len(problems({"LEESE": 1, "LEASE": 0, "SITE": 5})) == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"GRACE": 0}, {"LEASE": 0.5}, {"LOG_DIR": Path("/var/log")}, {"LOG_DIR": "/var/log"},
+     {"RUN_DIR": None}, {"DAEMON_USER": "robin"}, {"SITE": "my-site.2"}],
+)  # fmt: skip
+def test_a_right_setting_is_taken(given: dict[str, Any]) -> None:
+    assert problems(given) == []
+    with override_settings(LINOD=given):
+        for key, value in given.items():
+            assert getattr(config(), key) == value
