@@ -222,7 +222,8 @@ class Agenda:
 def agenda(using: str, owner: uuid.UUID) -> Agenda:
     """Everything the scheduler needs to know when nothing is due: one query of index look-ups."""
     connection = connections[using]
-    sql, params = _agenda_sql(using, tuple(Procedures.known_names()))
+    # No procedure has an empty name; Django makes no statement of an empty list.
+    sql, params = _agenda_sql(using, tuple(Procedures.known_names()) or ("",))
     owner_value = Job._meta.get_field("owner").get_db_prep_value(owner, connection)
     before = time.monotonic()
     with connection.cursor() as cursor:
