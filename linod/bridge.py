@@ -30,6 +30,8 @@ class Bridge:
 
     def __init__(self, using: str, name: str = "linod-database") -> None:
         self.using = using
+        #: How often an action failed for a reason that may pass: its COMMIT may have worked.
+        self.failures = 0
         self._work: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -82,6 +84,7 @@ class Bridge:
                 value = action(*args)
             except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
                 if transactions.is_passing(error):
+                    self.failures += 1
                     connections[self.using].close()
                 _deliver(loop, future, None, error)
             else:

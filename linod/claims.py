@@ -657,13 +657,28 @@ def _note_job(using: str, kind: str, job: Claimed, reason: str) -> None:
     )
 
 
-def release(terms: Terms) -> int:
-    """Let go of jobs that have not begun: their lease ends now, and any daemon takes them over."""
-    return (
-        Job.objects.using(terms.using)
-        .filter(owner=terms.owner, state=State.CLAIMED)
-        .update(lease_until=clock.db_now(terms.using))
-    )
+def held(terms: Terms) -> list[Claimed]:
+    """All jobs that this owner holds, as the rows have it."""
+    rows = Job.objects.using(terms.using).filter(owner=terms.owner, lease_until__isnull=False)
+    return [agenda.from_row(job, terms.owner) for job in rows.select_related("task")]
+
+
+def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
+    """Let go of jobs that have not begun: whoever has a free slot takes them."""
+    change = ("state", "fence", "owner", "active_task", "lease_until", "available_at")
+
+    def together(group: Sequence[Claimed]) -> None:
+        with transactions.write(terms.using) as connection:
+            now = clock.db_now(terms.using)
+            rows = [
+                (State.WAITING, job.fence + 1, None, None, None, now,
+                 job.id, terms.owner, job.fence, State.CLAIMED)
+                for job in group
+            ]  # fmt: skip
+            where = ("id", "owner", "fence", "state")
+            _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+
+    _in_groups(jobs, together, lambda job, error: None)
 
 
 # What people ask

@@ -180,14 +180,21 @@ class Daemon:
         upkeep.cancel()
         asked.cancel()
         # The turn that is under way brings what it claimed; it must not be cut in the middle.
-        with contextlib.suppress(Exception):
-            await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=5)
+        if (
+            work.done()
+            and not work.cancelled()
+            and work.exception() is not None
+            and code == STOPPED
+        ):
+            logger.warning("The last turn did not end well: %s", work.exception())
         return code
 
     def _beat(self) -> None:
         if self.scheduler.is_busy:
             claims.heartbeat(self.terms)
-        now = clock.db_now(self.using)
+        # For display only: not worth a question to the database's clock.
+        now = self.scheduler.offset.moment()
         DaemonRow.objects.using(self.using).filter(owner=self.owner).update(last_seen_at=now)
 
     def _distrust(self) -> None:
@@ -241,11 +248,16 @@ class Daemon:
     async def _say_goodbye(self) -> None:
         try:
             async with asyncio.timeout(5):
-                await self.bridge.insist(claims.release, self.terms)
+                await self.bridge.insist(self._give_back)
                 await self.bridge.insist(self._sign_off)
         except TimeoutError:
             logger.warning("The database does not answer: other daemons wait for a lease")
         logger.info("linod has stopped")
+
+    def _give_back(self) -> None:
+        """Whatever is still mine has not begun: others may have it at once."""
+        waiting = [job for job in claims.held(self.terms) if job.state == Job.State.CLAIMED]
+        claims.give_back(self.terms, waiting)
 
     def _sign_off(self) -> None:
         now = clock.db_now(self.using)

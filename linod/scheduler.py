@@ -29,6 +29,8 @@ logger = logging.getLogger("linod")
 PREFETCH = {"mysql": 100, "postgresql": 200, "sqlite": 200}
 #: Seconds of work that are claimed ahead.
 AHEAD = 0.25
+#: Seconds after which claimed jobs that no slot came free for are given back.
+STALLED = 1.0
 #: Seconds until the next look when something is due and nothing could be claimed.
 RELUCTANT = 1.0
 #: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
@@ -41,18 +43,19 @@ class Offset:
     """The database's clock by the monotonic one; measured again at each visit."""
 
     def __init__(self, now: datetime) -> None:
-        self._origin = now
-        self._at = time.monotonic()
+        # One value, set at once: bodies read it in their threads.
+        self._reading = now, time.monotonic()
 
     def moment(self) -> datetime:
         """The database's time now, as far as the last measurement tells."""
-        return self._origin + timedelta(seconds=time.monotonic() - self._at)
+        now, at = self._reading
+        return now + timedelta(seconds=time.monotonic() - at)
 
     def measure(self, now: datetime, at: float) -> float:
         """Take a measurement made at ``at`` (monotonic); returns the seconds of the jump."""
-        jump = (now - self._origin).total_seconds() - (at - self._at)
-        self._origin, self._at = now, at
-        return jump
+        former, measured_at = self._reading
+        self._reading = now, at
+        return (now - former).total_seconds() - (at - measured_at)
 
 
 @dataclass
@@ -98,7 +101,9 @@ class Scheduler:
         self.failures = 0
         self._others_active = True
         self._no_reclaim_before = 0.0
-        self._next_retention = time.monotonic() + random.uniform(60, 300)
+        self._next_retention = time.monotonic() + random.uniform(300, 900)
+        self._failures_settled = 0
+        self._gated_at = 0.0
         self._turn_time = 0.01
 
     def look_now(self) -> None:
@@ -146,31 +151,56 @@ class Scheduler:
     def _turn(self, ended: Sequence[Finished]) -> Turn:
         """One visit to the database, in the bridge's thread."""
         began = time.monotonic()
-        turn = Turn(backlog=self.backlog)
+        turn = Turn(backlog=list(self.backlog))
+        if self._failures_settled != self.bridge.failures:
+            self._settle(turn, ended)
         first: list[Claimed] = []
         may_start = self.is_trusted() and not self.stopping
-        if may_start and turn.backlog:
-            free = max(self.executor.free, 0)
+        free = max(self.executor.free - len(turn.started), 0)
+        if may_start and turn.backlog and free:
             first, turn.backlog = turn.backlog[:free], turn.backlog[free:]
-        turn.refused, turn.started = claims.finish_and_gate(
+            self._gated_at = began
+        turn.refused, passed = claims.finish_and_gate(
             self.terms, ended, first, self.offset.moment()
         )
+        turn.started += passed
+        stalled = not free and began - self._gated_at > STALLED
+        if turn.backlog and stalled:
+            claims.give_back(self.terms, turn.backlog)
+            turn.backlog = []
+            signals.work_arrived.send(Scheduler)
         if may_start and not turn.backlog:
-            self._look(turn)
+            self._look(turn, ahead=0 if stalled else self._prefetch())
         self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
         return turn
 
-    def _look(self, turn: Turn) -> None:
+    def _settle(self, turn: Turn, ended: Sequence[Finished]) -> None:
+        """After a failure nobody knows what was committed: the rows say what is mine.
+
+        A row that runs by my name and is not in my memory passed the gate in a COMMIT whose answer
+        was lost: its body has not begun, and nobody else will begin it.
+        """
+        failures = self.bridge.failures
+        mine = claims.held(self.terms)
+        known = {*self.executor.running, *(each.job.id for each in ended)}
+        turn.backlog = [job for job in mine if job.state == Job.State.CLAIMED]
+        turn.started = [
+            job for job in mine if job.state == Job.State.RUNNING and job.id not in known
+        ]
+        self._failures_settled = failures
+
+    def _look(self, turn: Turn, ahead: int) -> None:
         turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
         now = self.only_before or turn.agenda.now
         if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
             self._enable(now)
         free = max(self.executor.free - len(turn.started), 0)
-        limit = free + self._prefetch()
+        limit = free + ahead
         if limit and turn.agenda.is_due(now):
             got = self._claim(turn.agenda, now, free, limit)
             turn.claimed = len(got)
             turn.started += [job for job in got if job.state == Job.State.RUNNING]
+            self._gated_at = time.monotonic()
             turn.backlog = [job for job in got if job.state == Job.State.CLAIMED]
 
     def _claim(self, seen: Agenda, now: datetime, free: int, limit: int) -> list[Claimed]:
@@ -202,7 +232,7 @@ class Scheduler:
         """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
         poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
         if turn.backlog or turn.agenda is None:
-            return 0.0 if self.executor.free > 0 and self.is_trusted() else poll
+            return 0.0 if self.executor.free > 0 and self.is_trusted() else min(poll, STALLED)
         if turn.claimed:
             return 0.0
         now = self.only_before or self.offset.moment()

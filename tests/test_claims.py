@@ -383,12 +383,29 @@ def test_a_heartbeat_renews_all_my_leases_and_no_other() -> None:
     assert [job.owner for job in alive] == [mine.owner]
 
 
-def test_release_lets_another_daemon_take_over_at_once() -> None:
+def test_what_is_given_back_waits_for_whoever_has_a_slot() -> None:
     make_due(secondly(), ago=1)
-    claim_all(mine := terms(), slots=0)
-    assert claims.release(mine) == 1
-    (taken,) = claims.reclaim(terms())
-    assert taken.fence == 2
+    (job,) = claim_all(mine := terms(), slots=0)
+    claims.give_back(mine, [job])
+    assert claims.gate(mine, [job], clock.db_now()) == []
+    other = terms()
+    found = agenda.peek_waiting("default", other.owner, clock.db_now(), 10)
+    (taken,) = claims.claim_waiting(other, found, 1)
+    assert (taken.id, taken.attempt, taken.state) == (job.id, 1, "running")
+
+
+def test_a_group_of_different_instants_is_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments compare as moments in the joined rows, so that no group falls apart needlessly."""
+    for n, name in enumerate("abcd"):
+        make_due(secondly(name, every=10 + n), ago=n + 1)
+    monkeypatch.setattr(claims, "_settle_claim", lambda *args: pytest.fail("one by one"))
+    mine = terms()
+    jobs = claim_all(mine, slots=4)
+    assert len(jobs) == 4
+    monkeypatch.setattr(claims, "_is_recorded", lambda *args: pytest.fail("one by one"))
+    ended = [replace(end_of(job), error=f"e{n}", result=n or None) for n, job in enumerate(jobs)]
+    assert claims.finish(mine, ended) == []
+    assert sorted(Job.objects.values_list("error", flat=True)) == ["e0", "e1", "e2", "e3"]
 
 
 def test_logs_of_a_job_that_is_not_mine_are_dropped() -> None:

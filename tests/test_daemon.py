@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import override_settings
 
-from linod import clock, wakeup
+from linod import claims, clock, executor, wakeup
 from linod.exceptions import JobCancelled
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
+from linod.scheduler import Scheduler
 from tests.daemons import (
     DaemonThread,
     ended_jobs,
@@ -241,7 +242,6 @@ def test_a_timeout_stops_a_thread_and_a_coroutine() -> None:
 
 
 def test_a_running_job_is_cancelled_cooperatively() -> None:
-    from linod import claims
 
     begun = threading.Event()
 
@@ -506,3 +506,70 @@ def _kill_all_other_connections() -> None:
         )
         for (number,) in cursor.fetchall():
             cursor.execute(f"KILL {int(number)}")
+
+
+@pytest.mark.parametrize("where", ["claim", "gate"])
+def test_a_commit_whose_answer_was_lost_loses_nothing(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim, or the gate, is committed and then the connection is gone."""
+    ran: list[Any] = []
+    for n in range(3):
+        make_task(lambda ar: ran.append(ar.task.pk), f"each{n}").request_run()
+    cut = threading.Event()
+    original = getattr(claims, "claim" if where == "claim" else "finish_and_gate")
+
+    def claim_nothing_running(terms: Any, candidates: Any, slots: int) -> Any:
+        return original_claim(terms, candidates, 0)
+
+    def commit_then_fail(*args: Any) -> Any:
+        result = original(*args)
+        if not cut.is_set() and (where == "claim" or args[2]):
+            cut.set()
+            raise OperationalError("the connection is gone")
+        return result
+
+    original_claim = claims.claim
+    if where == "gate":
+        monkeypatch.setattr(claims, "claim", claim_nothing_running)
+    monkeypatch.setattr(claims, original.__name__, commit_then_fail)
+    with running_daemon():
+        ended_jobs(3)
+    assert cut.is_set()
+    assert len(ran) == 3
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+def test_claimed_jobs_behind_slow_ones_are_given_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    make_task(lambda ar: go_on.wait(30), "slow").request_run()
+    quick = make_task(lambda ar: None, "quick")
+    quick.request_run()
+    monkeypatch.setattr(Scheduler, "_prefetch", lambda self: 5)
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=1)), running_daemon(1):
+        wait_until(lambda: Job.objects.filter(state="claimed").exists(), "one is claimed ahead")
+        with running_daemon(1):
+            ended_jobs(1, task=quick)
+            go_on.set()
+
+
+def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    def deaf(ar: Any) -> None:
+        """Ignore every sign."""
+        while not never.is_set():
+            try:
+                never.wait(30)
+            except BaseException:  # noqa: BLE001, S112 - that is what this test is about
+                continue
+
+    monkeypatch.setattr(executor, "STUCK_AFTER", 0.1)
+    make_task(deaf, timeout=0.1).request_run()
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=1, GRACE=0.1, BACKGROUND_SLEEP_TIME=0.2)):
+        daemon = DaemonThread().start()
+        assert daemon.join() == 70
+    assert Job.objects.get().state == "lost"
+    never.set()
