@@ -1,0 +1,28 @@
+"""The tests' settings, with procedures of its own and what the environment says.
+
+=================  ========================================================
+variable           meaning
+=================  ========================================================
+SITE_LINOD         the setting LINOD, as JSON
+SITE_LOGGING       1: the site has a handler on the terminal for everything
+SITE_EXTRA_APP     one more application
+=================  ========================================================
+"""
+
+import json
+import os
+
+from tests.settings import *  # noqa: F403 - the tests' own site
+from tests.settings import INSTALLED_APPS as THEIRS
+
+LINOD = json.loads(os.environ.get("SITE_LINOD", "{}"))
+EXTRA = os.environ.get("SITE_EXTRA_APP")
+INSTALLED_APPS = [*THEIRS, "tests.command_site", *([EXTRA] if EXTRA else [])]
+if os.environ.get("SITE_LOGGING") == "1":
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"site": {"format": "SITE %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "site"}},
+        "root": {"handlers": ["console"], "level": "INFO"},
+    }
