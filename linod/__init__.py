@@ -51,7 +51,7 @@ _HOMES = {
     "adopt_schedule": "adoption",
 }
 
-__all__ = [  # noqa: PLE0604 - the names are those of _HOMES, spelled out for readers and checkers
+__all__ = [
     "BackgroundTask",
     "BackgroundTasks",
     "BaseRequest",

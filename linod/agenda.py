@@ -17,13 +17,13 @@ from django.db.models import Exists, OuterRef, QuerySet
 from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Job, time_ordered_uuid
-from linod.mixins import WEEKDAYS
 from linod.models import BackgroundTask
 from linod.planning import Plan, plan
 from linod.procedures import Procedures
 from linod.records import Candidate, Claimed
 from linod.recurrence import Recurrence
 from linod.rowrules import rule_of
+from linod.rules import WEEKDAYS
 
 #: What a job takes over from its task.
 TASK_COLUMNS = (
@@ -159,19 +159,8 @@ def _first_of_each_task(jobs: Iterable[Claimed]) -> list[Claimed]:
 
 
 def from_row(job: Job, owner: uuid.UUID) -> Claimed:
-    task = job.task
-    said = (
-        {}
-        if task is None
-        else {
-            "timeout": task.timeout,
-            "max_attempts": task.max_attempts,
-            "retry_delay": task.retry_delay,
-            "rerun_lost": task.rerun_lost,
-            "task_version": task.version,
-        }
-    )
-    return Claimed(
+    """A job as its row (read with its task) has it; held by ``owner`` once that is claimed."""
+    claimed = Claimed(
         id=job.id,
         owner=owner,
         fence=job.fence,
@@ -186,8 +175,15 @@ def from_row(job: Job, owner: uuid.UUID) -> Claimed:
         requested_by_id=job.requested_by_id,
         missed=job.missed,
         start_time=job.start_time,
-        **said,
     )
+    task = job.task
+    if task is not None:
+        claimed.timeout = task.timeout
+        claimed.max_attempts = task.max_attempts
+        claimed.retry_delay = task.retry_delay
+        claimed.rerun_lost = task.rerun_lost
+        claimed.task_version = task.version
+    return claimed
 
 
 # When to look again

@@ -10,32 +10,37 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import DataError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from linod import agenda, bulk, clock, transactions
-from linod.exceptions import AlreadyRunning, LinodError
+from linod.exceptions import AlreadyRunning
+from linod.groups import Mismatch, change, in_groups
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.records import Candidate, Claimed, Finished
 
 logger = logging.getLogger("linod")
-Row = TypeVar("Row")
+#: What a running job said: the job, the number of the piece, its text, and how far it is.
+Piece = tuple[Claimed, int, str, Any]
+#: A job as it was read, with the lease that it had then.
+Expired = tuple[datetime | None, Claimed]
 State = Job.State
+
+#: What a row must still be for its owner to change it.
+MINE = ("id", "owner", "fence", "state")
+#: What a row must still be for others to take it over.
+SILENT = ("id", "state", "fence", "lease_until")
 
 #: The pieces of one owner's log of a job: the next owner's begin behind them (``JobLog.n``).
 PIECES = 100_000
-
-
-class Mismatch(LinodError):
-    """A conditional statement met fewer rows than it was given."""
 
 
 @dataclass(frozen=True)
@@ -47,33 +52,6 @@ class Terms:
     lease: float
     host: str = ""
     revision: str = ""
-
-
-def _expect(count: int, rows: Sequence[object]) -> None:
-    if count != len(rows):
-        raise Mismatch(f"{count} of {len(rows)} rows met the conditions")
-
-
-def _in_groups(
-    rows: Sequence[Row],
-    together: Callable[[Sequence[Row]], None],
-    alone: Callable[[Row, Exception], None],
-) -> list[Row]:
-    """Do it for all rows in one transaction; when that fails, row by row.
-
-    Returns the rows for which it worked; ``alone`` hears of each other one and why. What may pass
-    by itself (a lock, a lost connection) is raised: the caller tries the same group again.
-    """
-    if not rows:
-        return []
-    try:
-        together(rows)
-    except (Mismatch, IntegrityError, DataError) as error:
-        if len(rows) == 1:
-            alone(rows[0], error)
-            return []
-        return [row for each in rows for row in _in_groups([each], together, alone)]
-    return list(rows)
 
 
 # Claim: a due task gets a job
@@ -111,7 +89,7 @@ def claim(terms: Terms, candidates: Sequence[Candidate], slots: int) -> list[Cla
     def alone(candidate: Candidate, error: Exception) -> None:
         _settle_claim(terms.using, candidate, error)
 
-    _in_groups(candidates, together, alone)
+    in_groups(candidates, together, alone)
     return got
 
 
@@ -150,17 +128,24 @@ def _advance(
     """Move tasks on, with what was read in the WHERE: requested ones and due ones apart."""
     asked = [c for c in candidates if c.requested_at is not None]
     due = [c for c in candidates if c.requested_at is None and not c.fault]
-    asked_rows = [(None, None, now, None, c.task_id, c.requested_at) for c in asked]
-    change = ("requested_at", "requested_by", "last_start_time", "last_end_time")
-    where = ("id", "requested_at")
-    count = bulk.update(connection, BackgroundTask, change=change, where=where, rows=asked_rows)
-    _expect(count, asked_rows)
-    began = [c for c in due if c.job is not None]
-    due_rows = [(c.plan.next_run_at, now, None, c.task_id, c.version, c.next_run_at) for c in began]
-    change = ("next_run_at", "last_start_time", "last_end_time")
-    where = ("id", "version", "next_run_at")
-    count = bulk.update(connection, BackgroundTask, change=change, where=where, rows=due_rows)
-    _expect(count, due_rows)
+    change(
+        connection,
+        BackgroundTask,
+        ("requested_at", "requested_by", "last_start_time", "last_end_time"),
+        ("id", "requested_at"),
+        [(None, None, now, None, c.task_id, c.requested_at) for c in asked],
+    )
+    change(
+        connection,
+        BackgroundTask,
+        ("next_run_at", "last_start_time", "last_end_time"),
+        ("id", "version", "next_run_at"),
+        [
+            (c.plan.next_run_at, now, None, c.task_id, c.version, c.next_run_at)
+            for c in due
+            if c.job is not None
+        ],
+    )
     for candidate in candidates:
         if candidate.job is None:
             _move_on(connection.alias, candidate)
@@ -172,7 +157,8 @@ def _move_on(using: str, candidate: Candidate) -> None:
         pk=candidate.task_id, version=candidate.version, next_run_at=candidate.next_run_at
     )
     if not candidate.fault:
-        _expect(rows.update(next_run_at=candidate.plan.next_run_at), [candidate])
+        if not rows.update(next_run_at=candidate.plan.next_run_at):
+            raise Mismatch("the task was changed meanwhile")
     elif rows.update(
         disabled=True,
         disabled_reason=candidate.fault,
@@ -207,7 +193,7 @@ def _note(using: str, kind: str, candidate: Candidate, reason: str) -> None:
         candidate.task_id,
         due_at=candidate.plan.due_at or candidate.next_run_at,
         reason=reason,
-        job=candidate.job and candidate.job.id,
+        job=None if candidate.job is None else candidate.job.id,
         using=using,
     )
 
@@ -276,20 +262,18 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
                 _taken(job, terms, State.RUNNING if n < free else State.CLAIMED, now)
                 for n, job in enumerate(group)
             ]
-            change = ("state", "owner", "fence", "active_task", "lease_until", "claimed_at",
+            columns = ("state", "owner", "fence", "active_task", "lease_until", "claimed_at",
                       "start_time", "available_at", "host", "revision")  # fmt: skip
             rows = [
                 (new.state, terms.owner, new.fence, new.task_id, until, now, new.start_time, None,
                  terms.host, terms.revision, old.id, State.WAITING, old.fence)
                 for new, old in zip(taken, group, strict=True)
             ]  # fmt: skip
-            where = ("id", "state", "fence")
-            count = bulk.update(connection, Job, change=change, where=where, rows=rows)
-            _expect(count, rows)
+            change(connection, Job, columns, ("id", "state", "fence"), rows)
             _start_tasks(connection, taken, now)
         got.extend(taken)
 
-    _in_groups(jobs, together, lambda job, error: None)
+    in_groups(jobs, together, lambda job, error: None)
     return got
 
 
@@ -300,8 +284,8 @@ def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
 
 def _start_tasks(connection: BaseDatabaseWrapper, jobs: Iterable[Claimed], now: datetime) -> None:
     rows = [(now, None, job.task_id) for job in jobs if job.task_id is not None]
-    change = ("last_start_time", "last_end_time")
-    bulk.update(connection, BackgroundTask, change=change, where=("id",), rows=rows)
+    columns = ("last_start_time", "last_end_time")
+    bulk.update(connection, BackgroundTask, change=columns, where=("id",), rows=rows)
 
 
 # The gate: a claimed job begins
@@ -314,7 +298,7 @@ def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
         with transactions.write(terms.using) as connection:
             _pass(connection, terms, group, now)
 
-    passed = _in_groups(jobs, together, lambda job, error: None)
+    passed = in_groups(jobs, together, lambda job, error: None)
     for job in passed:
         job.state, job.start_time = State.RUNNING, now
     return passed
@@ -324,9 +308,7 @@ def _pass(
     connection: BaseDatabaseWrapper, terms: Terms, jobs: Sequence[Claimed], now: datetime
 ) -> None:
     rows = [(State.RUNNING, now, job.id, terms.owner, job.fence, State.CLAIMED) for job in jobs]
-    where = ("id", "owner", "fence", "state")
-    count = bulk.update(connection, Job, change=("state", "start_time"), where=where, rows=rows)
-    _expect(count, rows)
+    change(connection, Job, ("state", "start_time"), MINE, rows)
 
 
 # Finish: what came of a job
@@ -351,7 +333,7 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
             )  # fmt: skip
             together([plain])
 
-    _in_groups(ended, together, alone)
+    in_groups(ended, together, alone)
     return refused
 
 
@@ -396,15 +378,14 @@ def _is_recorded(terms: Terms, each: Finished) -> bool:
 
 
 def _end_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
-    change = ("state", "error", "result", "progress", "start_time", "end_time", "active_task",
+    columns = ("state", "error", "result", "progress", "start_time", "end_time", "active_task",
               "lease_until")  # fmt: skip
     rows = [
         (e.state, e.error, e.result, e.progress, e.start_time, e.end_time, None, None,
          e.job.id, terms.owner, e.job.fence, State.RUNNING)
         for e in ended
     ]  # fmt: skip
-    where = ("id", "owner", "fence", "state")
-    _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+    change(connection, Job, columns, MINE, rows)
 
 
 def _runs_again(ended: Finished) -> bool:
@@ -416,8 +397,7 @@ def _rerun_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[F
         (*_rerun(e.job, e.end_time), e.job.id, terms.owner, e.job.fence, State.RUNNING)
         for e in ended
     ]
-    where = ("id", "owner", "fence", "state")
-    _expect(bulk.update(connection, Job, change=RERUN, where=where, rows=rows), rows)
+    change(connection, Job, RERUN, MINE, rows)
 
 
 def _store_logs(
@@ -432,20 +412,26 @@ def _end_tasks(connection: BaseDatabaseWrapper, ended: Sequence[Finished]) -> No
     seen = [e for e in ended if e.job.task_id is not None]
     well = [e for e in seen if e.state == State.SUCCEEDED]
     rows = [(e.start_time, e.end_time, e.message, 0, e.job.task_id) for e in well]
-    change: tuple[str, ...] = ("last_start_time", "last_end_time", "message", "failures")
-    bulk.update(connection, BackgroundTask, change=change, where=("id",), rows=rows)
+    columns: tuple[str, ...] = ("last_start_time", "last_end_time", "message", "failures")
+    bulk.update(connection, BackgroundTask, change=columns, where=("id",), rows=rows)
     others = [e for e in seen if e.state != State.SUCCEEDED]
     short = [(e.start_time, e.end_time, e.message, e.job.task_id) for e in others]
-    bulk.update(connection, BackgroundTask, change=change[:3], where=("id",), rows=short)
+    bulk.update(connection, BackgroundTask, change=columns[:3], where=("id",), rows=short)
 
 
 def _after_failure(terms: Terms, ended: Finished) -> None:
-    """Try again while attempts remain; else count the failure, and disable the task in the end."""
+    """Try again while attempts remain; else count the failure, and disable the task in the end.
+
+    A task that was deleted meanwhile wants neither.
+    """
     job = ended.job
+    tasks = BackgroundTask.objects.using(terms.using).filter(pk=job.task_id or 0)
+    if not tasks.exists():
+        return
     if job.attempt < job.max_attempts:
         _retry(terms, ended)
-    elif job.task_id is not None:
-        _count_failure(terms.using, ended)
+    else:
+        _count_failure(tasks, ended)
 
 
 def _retry(terms: Terms, ended: Finished) -> None:
@@ -453,9 +439,7 @@ def _retry(terms: Terms, ended: Finished) -> None:
     delay = retry_delay(job.retry_delay, job.attempt)
     Job.objects.using(terms.using).create(
         id=time_ordered_uuid(),
-        task_id=job.task_id
-        if BackgroundTask.objects.using(terms.using).filter(pk=job.task_id).exists()
-        else None,
+        task_id=job.task_id,
         procedure=job.procedure,
         arguments=job.arguments,
         due_at=job.due_at,
@@ -483,9 +467,8 @@ def retry_delay(base: float, attempt: int) -> float:
     return float(min(base * 2 ** min(attempt - 1, 20), 86400.0) * random.uniform(0.75, 1.25))
 
 
-def _count_failure(using: str, ended: Finished) -> None:
+def _count_failure(rows: QuerySet[BackgroundTask], ended: Finished) -> None:
     job = ended.job
-    rows = BackgroundTask.objects.using(using).filter(pk=job.task_id)
     rows.update(failures=F("failures") + 1)
     reason = ended.error.strip().rpartition("\n")[2][:500] or str(ended.state)
     worn_out = rows.filter(disabled=False, disable_after__gt=0, failures__gte=F("disable_after"))
@@ -503,11 +486,11 @@ def _count_failure(using: str, ended: Finished) -> None:
             due_at=job.due_at,
             reason=f"after a failure: {reason}",
             job=job.id,
-            using=using,
+            using=rows.db,
         )
 
 
-def tend(terms: Terms, pieces: Sequence[tuple[Claimed, int, str, Any]]) -> list[uuid.UUID]:
+def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
     """Store what running jobs said since the last time: (job, piece number, text, progress).
 
     What belongs to a job that is not this owner's any more is dropped. Returns the jobs of this
@@ -524,11 +507,7 @@ def tend(terms: Terms, pieces: Sequence[tuple[Claimed, int, str, Any]]) -> list[
     return list(mine.exclude(cancel_requested_at=None).values_list("pk", flat=True))
 
 
-def _show_progress(
-    connection: BaseDatabaseWrapper,
-    terms: Terms,
-    pieces: Sequence[tuple[Claimed, int, str, Any]],
-) -> None:
+def _show_progress(connection: BaseDatabaseWrapper, terms: Terms, pieces: Sequence[Piece]) -> None:
     """Write how far jobs are; one whose body holds its row (``ar.guard()``) is shown later."""
     shown = {
         job.id: (progress, job.id, job.fence) for job, _n, _text, progress in pieces if progress
@@ -576,59 +555,46 @@ def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
     found = [(job.lease_until, agenda.from_row(job, terms.owner)) for job in expired]
     got: list[Claimed] = []
 
-    def take(group: Sequence[tuple[datetime | None, Claimed]]) -> None:
+    def take(group: Sequence[Expired]) -> None:
         until = now + timedelta(seconds=terms.lease)
         with transactions.write(terms.using) as connection:
             rows = [
                 (terms.owner, job.fence + 1, until, job.id, State.CLAIMED, job.fence, lease)
                 for lease, job in group
             ]
-            change = ("owner", "fence", "lease_until")
-            where = ("id", "state", "fence", "lease_until")
-            _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+            change(connection, Job, ("owner", "fence", "lease_until"), SILENT, rows)
             for _lease, job in group:
                 _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, "its daemon was silent")
         got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in group)
 
-    def lose(group: Sequence[tuple[datetime | None, Claimed]]) -> None:
+    def lose(group: Sequence[Expired]) -> None:
         with transactions.write(terms.using) as connection:
             _lose(connection, terms, group, now)
 
-    _in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
-    _in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
+    in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
+    in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
     return got
 
 
 def _lose(
     connection: BaseDatabaseWrapper,
     terms: Terms,
-    group: Sequence[tuple[datetime | None, Claimed]],
+    group: Sequence[Expired],
     now: datetime,
 ) -> None:
     reason = "its daemon was silent for a lease while the job ran"
     again = [(lease, job) for lease, job in group if may_rerun(job)]
     lost = [(lease, job) for lease, job in group if not may_rerun(job)]
-    where = ("id", "state", "fence", "lease_until")
     rows: list[tuple[Any, ...]]
     rows = [(*_rerun(job, now), job.id, State.RUNNING, job.fence, lease) for lease, job in again]
-    _expect(bulk.update(connection, Job, change=RERUN, where=where, rows=rows), rows)
-    change = ("state", "error", "end_time", "active_task", "lease_until", "fence")
+    change(connection, Job, RERUN, SILENT, rows)
+    columns = ("state", "error", "end_time", "active_task", "lease_until", "fence")
     rows = [
-        (
-            State.LOST,
-            reason,
-            now,
-            None,
-            None,
-            job.fence + 1,
-            job.id,
-            State.RUNNING,
-            job.fence,
-            lease,
-        )
+        (State.LOST, reason, now, None, None, job.fence + 1,
+         job.id, State.RUNNING, job.fence, lease)
         for lease, job in lost
-    ]
-    _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+    ]  # fmt: skip
+    change(connection, Job, columns, SILENT, rows)
     rows = [(now, f"Lost: {reason}", j.task_id) for _, j in group if j.task_id is not None]
     bulk.update(
         connection, BackgroundTask, change=("last_end_time", "message"), where=("id",), rows=rows
@@ -665,7 +631,7 @@ def held(terms: Terms) -> list[Claimed]:
 
 def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
     """Let go of jobs that have not begun: whoever has a free slot takes them."""
-    change = ("state", "fence", "owner", "active_task", "lease_until", "available_at")
+    columns = ("state", "fence", "owner", "active_task", "lease_until", "available_at")
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
@@ -675,17 +641,16 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
                  job.id, terms.owner, job.fence, State.CLAIMED)
                 for job in group
             ]  # fmt: skip
-            where = ("id", "owner", "fence", "state")
-            _expect(bulk.update(connection, Job, change=change, where=where, rows=rows), rows)
+            change(connection, Job, columns, MINE, rows)
 
-    _in_groups(jobs, together, lambda job, error: None)
+    in_groups(jobs, together, lambda job, error: None)
 
 
 # What people ask
 
 
 def cancel(using: str, job_id: uuid.UUID, who: Any = None) -> bool:
-    """Cancel a job: at once before it began; a running one is asked to stop. False: it has ended."""
+    """Cancel a job, at once before it began; a running one is asked to stop. False: it ended."""
     now = clock.db_now(using)
     rows = Job.objects.using(using).filter(pk=job_id)
     with transactions.write(using):

@@ -126,4 +126,5 @@ def test_tutorial(tmp_path: Path) -> None:
         else:
             reader.write(what, body)
     assert {"console", "examples", "library/models.py", "library/procedures.py"} < kinds
-    assert len(list((reader.folder / "old-mails").iterdir())) == 2
+    letters = [path.read_text() for path in (reader.folder / "old-letters").iterdir()]
+    assert "Dear Anna, please bring back Momo.\n" in letters
