@@ -31,10 +31,10 @@ VIEW_LOG = "linod.view_log"
 
 
 class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A task; ``version`` tells whether somebody changed it while the form was open."""
+    """A task; the version that was seen tells whether somebody changed it meanwhile."""
 
     procedure = forms.TypedChoiceField(label=_("Background procedure"), coerce=procedure_named)
-    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,22 +44,22 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
                 names.append(self.instance.procedure.name)
             self.initial["procedure"] = str(self.instance.procedure)
             self.fields["procedure"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
-        if "version" in self.fields:
-            self.fields["version"].initial = self.instance.version
+        if "seen_version" in self.fields:
+            self.fields["seen_version"].initial = self.instance.version
 
     def clean(self) -> dict[str, Any] | None:
         """Refuse to overwrite what somebody else said meanwhile, unless it is sent once more."""
         cleaned = super().clean()
-        seen = self.cleaned_data.pop("version", None)
+        seen = self.cleaned_data.get("seen_version")
         if self.instance.pk and seen != self.instance.version:
             if isinstance(self.data, QueryDict):
                 self.data = self.data.copy()
-                self.data[self.add_prefix("version")] = str(self.instance.version)
+                self.data[self.add_prefix("seen_version")] = str(self.instance.version)
             raise ValidationError(self._conflict(), code="changed_meanwhile")
         return cleaned
 
     def _conflict(self) -> str:
-        labels = [str(self[name].label) for name in self.changed_data if name != "version"]
+        labels = [str(self[name].label) for name in self.changed_data if name != "seen_version"]
         return _(
             "This task was changed meanwhile; nothing was saved. What you see is what you entered."
             " Saving again overwrites: %s."
@@ -116,7 +116,7 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             None,
             {
                 "fields": (
-                    ("seqno", "version"),
+                    ("seqno", "seen_version"),
                     "procedure",
                     "name",
                     "arguments",
@@ -164,6 +164,9 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         *said, (heading, state) = super().get_fieldsets(request, obj)
         if obj is None:
             return said
+        if not self.has_change_permission(request, obj):
+            _nothing, first = said[0]
+            said[0] = (None, {"fields": ["seqno", *first["fields"][1:]]})
         if not request.user.has_perm(VIEW_LOG):
             state = {"fields": [name for name in state["fields"] if name != "log"]}
         return [*said, (heading, state)]
@@ -209,7 +212,7 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, obj: BackgroundTask, form: Any, change: bool
     ) -> None:
         """Save through the model, which guards the row and writes the ledger."""
-        obj.edited_by = request.user  # type: ignore[attr-defined]
+        obj.edited_by = request.user
         super().save_model(request, obj, form, change)
         if "seqno" in form.changed_data:
             obj.renumber_siblings()
