@@ -218,12 +218,10 @@ class Agenda:
 def agenda(using: str, owner: uuid.UUID) -> Agenda:
     """Everything the scheduler needs to know when nothing is due: one query of index look-ups."""
     connection = connections[using]
-    # No procedure has an empty name; Django makes no statement of an empty list.
-    sql, params = _agenda_sql(using, tuple(Procedures.known_names()) or ("",))
-    owner_value = Job._meta.get_field("owner").get_db_prep_value(owner, connection)
+    sql, params = _agenda_sql(using, owner, tuple(Procedures.known_names()))
     before = time.monotonic()
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*params, owner_value])
+        cursor.execute(sql, params)
         now, *moments = cursor.fetchone()
     after = time.monotonic()
     if clock.source is clock.read and connection.vendor in clock.NOW_SQL:
@@ -234,33 +232,23 @@ def agenda(using: str, owner: uuid.UUID) -> Agenda:
 
 
 @lru_cache(maxsize=8)
-def _agenda_sql(using: str, known: tuple[str, ...]) -> tuple[str, list[Any]]:
-    connection = connections[using]
-    idle = BackgroundTask.objects.using(using).filter(
-        ~Exists(Job.objects.using(using).filter(active_task=OuterRef("pk"))), procedure__in=known
+def _agenda_sql(using: str, owner: uuid.UUID, known: tuple[str, ...]) -> tuple[str, list[Any]]:
+    active = Job.objects.using(using)
+    tasks = BackgroundTask.objects.using(using)
+    idle = tasks.filter(~Exists(active.filter(active_task=OuterRef("pk"))), procedure__in=known)
+    waiting = active.filter(
+        ~Exists(active.filter(active_task=OuterRef("task_id"))), procedure__in=known
     )
-    queries = [
-        idle.filter(requested_at__isnull=False).order_by("requested_at").values("requested_at"),
-        idle.filter(next_run_at__isnull=False).order_by("next_run_at").values("next_run_at"),
-        Job.objects.using(using)
-        .filter(~Exists(Job.objects.using(using).filter(active_task=OuterRef("task_id"))))
-        .filter(available_at__isnull=False, procedure__in=known)
-        .order_by("available_at")
-        .values("available_at"),
-    ]
-    parts, params = [clock.NOW_SQL.get(connection.vendor, "NULL")], []
-    for query in queries:
-        sql, values = _compiled(query[:1], using)
+    parts, params = [clock.NOW_SQL.get(connections[using].vendor, "NULL")], []
+    for rows, column in (
+        (idle, "requested_at"),
+        (idle, "next_run_at"),
+        (waiting, "available_at"),
+        (active.exclude(owner=owner), "lease_until"),
+        (tasks, "disabled_until"),
+    ):
+        earliest = rows.filter(**{f"{column}__isnull": False}).order_by(column).values(column)[:1]
+        sql, values = earliest.query.get_compiler(using=using).as_sql()
         parts.append(f"({sql})")
         params += values
-    quote = connection.ops.quote_name
-    task, job = quote(BackgroundTask._meta.db_table), quote(Job._meta.db_table)
-    lease, until, owner = quote("lease_until"), quote("disabled_until"), quote("owner")
-    parts.append(f"(SELECT MIN({lease}) FROM {job} WHERE {lease} IS NOT NULL AND {owner} <> %s)")
-    parts.append(f"(SELECT MIN({until}) FROM {task} WHERE {until} IS NOT NULL)")
     return f"SELECT {', '.join(parts)}", params
-
-
-def _compiled(query: QuerySet[Any, Any], using: str) -> tuple[str, list[Any]]:
-    sql, params = query.query.get_compiler(using=using).as_sql()
-    return sql, list(params)

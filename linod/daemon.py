@@ -236,14 +236,13 @@ class Daemon:
 
     async def _record(self, seconds: float) -> None:
         ended = self.scheduler.unrecorded
-        try:
+        self.scheduler.unrecorded = []
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.bridge.insist(claims.finish, self.terms, ended)
-        except TimeoutError:
-            logger.error("%d outcomes could not be recorded: no database", len(ended))
-        else:
-            self.scheduler.report_ends(ended)
-        self.scheduler.unrecorded = []
+                self.scheduler.report_ends(ended)
+                return
+        logger.error("%d outcomes could not be recorded: no database", len(ended))
 
     async def _say_goodbye(self) -> None:
         try:

@@ -137,7 +137,7 @@ class Executor:
         return ended
 
     async def settle(self) -> None:
-        """Give bodies that take no longer than a commit the time to end, to be recorded together."""
+        """Let bodies that take no longer than a commit end, to be recorded together."""
         if self._ended and self.running and self.mean_duration() < BRIEF:
             await asyncio.sleep(BRIEF)
 

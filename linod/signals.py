@@ -16,6 +16,3 @@ jobs_finished = Signal()
 
 #: A line of the ledger was written. ``decision``: the row.
 decision_made = Signal()
-
-#: The daemon came up, stops or is gone. ``owner``: its uuid, ``state``: a word, ``using``: database.
-daemon_changed = Signal()

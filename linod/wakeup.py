@@ -36,7 +36,7 @@ def run_dir() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether the folder is this user's alone: in a shared temporary folder anybody may be first."""
+    """Whether the folder is this user's alone: in a shared one anybody may have made it."""
     info = folder.lstat()
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
 
