@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--db NAME|all] [--only NAME] [--quick] [--profile FOLDER] [--write FILE]``."""
+"""``python -m benchmarks``: every benchmark on every database, as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.figures import Figure
 
 DATABASES = ("sqlite", "sqlite-wal", "postgresql", "mariadb")
-BENCHMARKS = ("lateness", "requested")
+BENCHMARKS = ("lateness", "requested", "start", "idle")
 
 
 def main() -> int:

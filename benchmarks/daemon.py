@@ -81,7 +81,6 @@ def daemon(profile: Path | None = None, *, count: bool = False) -> Iterator[Runn
     """
     folder = Path(settings.FOLDER)
     written, counter, said = folder / "notes", folder / "counter", folder / "daemon.log"
-    written.unlink(missing_ok=True)
     counter.write_bytes(bytes(8))
     reader = notes.Reader(written)
     env = environment(**{notes.VARIABLE: str(written)})

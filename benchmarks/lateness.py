@@ -1,4 +1,4 @@
-"""Tasks that are due each second, all at the same instant: what is missed, and how late is the rest.
+"""Tasks that are due each second, all at the same instant: what is missed, how late the rest is.
 
 A body's begin is what counts: it notes the moment itself. An instant is missed when no body began
 for it, also when a later run stands for it (``Job.missed``).

@@ -14,7 +14,7 @@ from django.db.models import Min
 
 from benchmarks import limits, rows
 from benchmarks.daemon import Running, daemon, wait_until
-from benchmarks.figures import Figure, load, median_of
+from benchmarks.figures import Figure, load, median_of, ms
 from benchmarks.procedures import no_op, one_line
 from benchmarks.run import Run
 from linod import clock, wakeup
@@ -39,7 +39,7 @@ def measure(run: Run) -> Iterator[Figure]:
 def _measure(run: Run, procedure: Callable[..., object], count: int) -> Figure:
     before, name = load(), procedure.__name__
     rates = [_rates(run, procedure, count, attempt) for attempt in range(run.repeats)]
-    from_claim, from_request = zip(*rates, strict=True)
+    from_claim, from_request, cpu, groups = zip(*rates, strict=True)
     limit = (
         f"{limits.commits(0.5 if run.quick else 3):,.0f} commits/s of one updated row,"
         f" {limits.inserted_rows(count):,.0f} rows/s inserted by bulk_create"
@@ -49,7 +49,9 @@ def _measure(run: Run, procedure: Callable[..., object], count: int) -> Figure:
         run.database,
         f"{count:,} requested jobs until recorded, {name}",
         f"{median_of(from_claim)} jobs/s from the first claim,"
-        f" {median_of(from_request)} from the request",
+        f" {statistics.median(from_request):,.0f} from the request;"
+        f" {ms(statistics.median(cpu))} of CPU a job in the daemon,"
+        f" {count / statistics.median(groups):.0f} jobs recorded in one transaction",
         limit,
         before,
         f">= {TARGETS[run.database]:,}/s",
@@ -59,23 +61,25 @@ def _measure(run: Run, procedure: Callable[..., object], count: int) -> Figure:
 
 def _rates(
     run: Run, procedure: Callable[..., object], count: int, attempt: int
-) -> tuple[float, float]:
+) -> tuple[float, float, float, int]:
+    """Jobs a second from the first claim and from the request, CPU seconds a job, groups."""
     rows.clear()
     rows.make(WARM_UP + count, procedure)
     with daemon(run.profile_of(f"requested-{procedure.__name__}-{attempt}")) as running:
         _request(0, WARM_UP)
         _wait_until_recorded(running, WARM_UP)
         time.sleep(0.5)
-        asked = time.time()
+        asked, cpu = time.time(), running.cpu_seconds
         _request(WARM_UP, count)
-        last = _wait_until_recorded(running, count)
+        last, groups = _wait_until_recorded(running, count)
+        cpu = running.cpu_seconds - cpu
     jobs = Job.objects.filter(task__seqno__gte=WARM_UP, state=Job.State.SUCCEEDED)
     lines = 1 + (procedure is one_line)
     texts = JobLog.objects.filter(job__in=jobs).values_list("text", flat=True)
     if jobs.count() != count or sum(text.count("\n") for text in texts) != count * lines:
         raise RuntimeError(f"not every one of {count} jobs succeeded with {lines} lines of log")
     first = jobs.aggregate(first=Min("claimed_at"))["first"].timestamp()
-    return count / (last - first), count / (last - asked)
+    return count / (last - first), count / (last - asked), cpu / count, groups
 
 
 def _request(first: int, count: int) -> None:
@@ -85,15 +89,15 @@ def _request(first: int, count: int) -> None:
     wakeup.send()
 
 
-def _wait_until_recorded(running: Running, count: int) -> float:
-    """The moment (seconds since the epoch) at which so many more outcomes were committed."""
-    recorded, last = 0, 0.0
+def _wait_until_recorded(running: Running, count: int) -> tuple[float, int]:
+    """When (seconds since the epoch) so many more outcomes were committed; in how many groups."""
+    recorded, last, groups = 0, 0.0, 0
 
     def is_done() -> bool:
-        nonlocal recorded, last
+        nonlocal recorded, last, groups
         for note in running.notes.fresh():
-            recorded, last = recorded + note.number, note.wall
+            recorded, last, groups = recorded + note.number, note.wall, groups + 1
         return recorded >= count
 
     wait_until(is_done, PATIENCE, f"{count} recorded jobs")
-    return last
+    return last, groups

@@ -1,0 +1,70 @@
+"""From ``task.request_run()`` in another process until the body begins.
+
+The clock starts before the call, so the request's own commit is part of it; the body notes its
+begin on the monotonic clock, which all processes of a Linux machine share. Between the samples,
+while the daemon waits, commits are measured on the same connection: one with the statements of the
+request, and one that updates a single row.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+
+from benchmarks import limits, rows
+from benchmarks.daemon import Running, daemon, wait_until
+from benchmarks.figures import Figure, Spread, load, ms
+from benchmarks.notes import BEGAN, RECORDED
+from benchmarks.procedures import tell
+from benchmarks.run import Run
+from linod.models import BackgroundTask
+
+#: Samples that go first and do not count.
+WARM_UP = 10
+#: Seconds between two samples, at random.
+GAPS = 0.05, 0.25
+PATIENCE = 30.0
+MOST_COMMITS = 3
+
+
+def measure(run: Run) -> Iterator[Figure]:
+    """200 requests, one after another."""
+    run.settle()
+    before = load()
+    rows.clear()
+    rows.make(1, tell)
+    task = BackgroundTask.objects.get()
+    with daemon(run.profile_of("start")) as running:
+        samples = [_sample(running, task) for _ in range(WARM_UP + (20 if run.quick else 200))]
+    started, as_requested, one_row = zip(*samples[WARM_UP:], strict=True)
+    spread = Spread.of(started)
+    commit, plain = statistics.median(as_requested), statistics.median(one_row)
+    ratio = spread.p50 / commit
+    yield Figure(
+        "start",
+        run.database,
+        f"request to start, {len(started)} samples",
+        f"{spread}; p50 is {ratio:.1f} commits ({spread.p50 / plain:.1f} of one updated row)",
+        f"commit with the request's two writes p50 {ms(commit)}, of one updated row {ms(plain)}",
+        before,
+        f"p50 <= {MOST_COMMITS} commits",
+        ratio <= MOST_COMMITS,
+    )
+
+
+def _sample(running: Running, task: BackgroundTask) -> tuple[float, float, float]:
+    """Seconds until the body began, of a commit like the request's, and of a plain one."""
+    time.sleep(random.uniform(*GAPS))
+    asked = time.monotonic()
+    task.request_run()
+    seen: dict[int, float] = {}
+
+    def is_done() -> bool:
+        seen.update((note.kind, note.monotonic) for note in running.notes.fresh())
+        return RECORDED in seen
+
+    wait_until(is_done, PATIENCE, "the requested job")
+    time.sleep(GAPS[0])
+    return seen[BEGAN] - asked, limits.request_commit(), limits.one_row_commit()
