@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, ClassVar
 
 
@@ -67,7 +68,7 @@ class ChoiceList(metaclass=ChoiceListType):
     @classmethod
     def get_by_name(cls, name: str, default: Any = None) -> Any:
         """The item of that name, else ``default``."""
-        return next((item for item in cls.get_list_items() if item.name == name), default)
+        return _by_name(cls).get(name, default)
 
     @classmethod
     def get_by_value(cls, value: str, default: Any = None) -> Any:
@@ -78,6 +79,11 @@ class ChoiceList(metaclass=ChoiceListType):
     def as_choices(cls) -> list[tuple[str, str]]:
         """The items as a model field's ``choices``."""
         return [(item.name, item.text) for item in cls.get_list_items()]
+
+
+@cache
+def _by_name(choicelist: type[ChoiceList]) -> dict[str, Any]:
+    return {item.name: item for item in choicelist.items}
 
 
 class Recurrences(ChoiceList):

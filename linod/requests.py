@@ -7,7 +7,6 @@ import functools
 import logging
 import math
 import sys
-import threading
 import traceback
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -38,21 +37,26 @@ class Cancellation:
     """A flag that says: stop, and why."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        self.reason = ""
-        self.kind: type[Interruption] = JobCancelled
+        self._said: tuple[str, type[Interruption]] | None = None
 
     def set(self, reason: str, kind: type[Interruption] = JobCancelled) -> None:
         """Ask the body to stop; the first reason stands."""
-        with self._lock:
-            if not self._event.is_set():
-                self.reason, self.kind = reason, kind
-                self._event.set()
+        # One value, set at once: a reader never sees one caller's reason with another's kind.
+        self._said = self._said or (reason, kind)
 
     def is_set(self) -> bool:
         """Whether somebody asked the body to stop."""
-        return self._event.is_set()
+        return self._said is not None
+
+    @property
+    def reason(self) -> str:
+        """Why; empty as long as nobody asked."""
+        return self._said[0] if self._said else ""
+
+    @property
+    def kind(self) -> type[Interruption]:
+        """What the body raises."""
+        return self._said[1] if self._said else JobCancelled
 
 
 class BaseRequest:
