@@ -3,7 +3,7 @@
 
 It migrates the database, loads the demo data, starts the web server and ``manage.py linod``, shows
 what they say, and ends both on Ctrl-C. On the site ``team`` it also plays the outside world: every
-few seconds somebody writes a mail. Exit codes: 0 ended on request, 1 something failed.
+few seconds somebody writes a mail. Exit codes: 0 ended on request, 1 something failed, 2 wrong option.
 """
 
 from __future__ import annotations
@@ -160,6 +160,7 @@ class Demo:
             if time.monotonic() > deadline:
                 raise Failure(f"The web server does not answer after {START_LIMIT} seconds")
             self._wait(0.2)
+        self._check()
 
     def _welcome(self) -> None:
         say(
@@ -182,7 +183,8 @@ class Demo:
 
     def _stop(self) -> bool:
         """End all children; False when one of them did not end as it should."""
-        ending, self.children = self.children, []
+        ending = [child for child in self.children if child.code is None]
+        self.children = []
         for child in ending:
             child.terminate()
         deadline = time.monotonic() + STOP_LIMIT
@@ -226,9 +228,16 @@ def choose_port(wanted: int | None) -> int:
     free = next((port for port in ports if is_free(port)), None)
     if free is None:
         raise Failure(
-            f"Port {ports[0]} is taken" if wanted else "No port from 8000 to 8099 is free"
+            "No port from 8000 to 8099 is free" if wanted is None else f"Port {wanted} is not free"
         )
     return free
+
+
+def port_number(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 2**16:
+        raise argparse.ArgumentTypeError(f"{number} is not between 1 and 65535")
+    return number
 
 
 def say(text: str) -> None:
@@ -242,7 +251,9 @@ def complain(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Start a site of the example and its daemon.")
     parser.add_argument("--site", choices=("team", "noi"), default="team")
-    parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT}")
+    parser.add_argument(
+        "--port", type=port_number, help=f"default: the first free one from {FIRST_PORT}"
+    )
     options = parser.parse_args()
     try:
         return Demo(options.site, choose_port(options.port)).run()

@@ -137,7 +137,17 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, django_db_blocker: Any) 
         port = taken.getsockname()[1]
         demo = site.start("demo.py", "--port", str(port))
         assert demo.wait(30) == 1
-        assert demo.output == f"Port {port} is taken\n"
+        assert demo.output == f"Port {port} is not free\n"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_a_port_that_cannot_be_is_refused(
+    port: str, tmp_path: Path, django_db_blocker: Any
+) -> None:
+    with new_site("team", tmp_path, django_db_blocker) as site:
+        demo = site.start("demo.py", "--port", port)
+        assert demo.wait(30) == 2
+        assert "argument --port: " in demo.output
 
 
 def test_an_early_ctrl_c_leaves_nothing_behind(tmp_path: Path, django_db_blocker: Any) -> None:
