@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.contrib import admin
 from django.core.management import load_command_class
 from django.db import models
 from django.dispatch import Signal
@@ -145,6 +146,19 @@ def test_every_option_of_the_command_is_described() -> None:
     lines = re.findall(r"^\.\. option:: (.+)$", text("reference/command"), re.MULTILINE)
     described = {words.split()[0] for line in lines for words in line.split(", ")}
     assert described == options("linod", "linod") - options("django.core", "shell")
+
+
+# The admin
+
+
+def test_every_action_of_the_admin_is_described_with_its_permission() -> None:
+    task_admin = admin.site.get_model_admin(BackgroundTask)
+    actions = {
+        str(action.short_description): f"linod.{action.allowed_permissions[0]}_backgroundtask"
+        for action in (getattr(task_admin, name) for name in task_admin.actions)
+    }
+    rows = re.findall(r"^``(.+?)`` +``(linod\.\w+)``", text("reference/admin"), re.MULTILINE)
+    assert dict(rows) == actions
 
 
 # Contributors
