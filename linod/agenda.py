@@ -218,7 +218,8 @@ class Agenda:
 def agenda(using: str, owner: uuid.UUID) -> Agenda:
     """Everything the scheduler needs to know when nothing is due: one query of index look-ups."""
     connection = connections[using]
-    sql, params = _agenda_sql(using, owner, tuple(Procedures.known_names()))
+    # No procedure has an empty name; Django makes no statement of an empty list.
+    sql, params = _agenda_sql(using, owner, tuple(Procedures.known_names()) or ("",))
     before = time.monotonic()
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
