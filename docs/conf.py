@@ -21,7 +21,12 @@ extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 default_role = "code"
 highlight_language = "default"
-nitpicky = False
+nitpicky = True
+# Other projects' pages are not asked for; the rest are short names in docstrings and annotations.
+nitpick_ignore_regex = [
+    (r"py:\w+", r"(collections|datetime|dateutil|logging)\..+"),
+    (r"py:\w+", r"Job|MAX_LISTED|time_zone|UnknownProcedure|linod\.procedures\.Function"),
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
