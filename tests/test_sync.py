@@ -1,0 +1,167 @@
+"""One row for each procedure that has none; nothing else changes, however many do it at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import time
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.forms.models import model_to_dict
+
+from linod import clock
+from linod.models import BackgroundTask
+from linod.procedures import declare
+from linod.sync import sync
+from tests.daemons import only_these_procedures
+
+
+@pytest.fixture(autouse=True)
+def _registry(db: None) -> Iterator[None]:
+    with only_these_procedures():
+        BackgroundTask.objects.all().delete()
+        yield
+
+
+def rows() -> list[tuple[int, str]]:
+    return [(task.seqno, task.procedure.name) for task in BackgroundTask.objects.all()]
+
+
+def test_each_procedure_gets_a_row_in_running_order() -> None:
+    declare(lambda: None, "c", run_after="b")
+    declare(lambda: None, "a")
+    declare(lambda: None, "b")
+    made = sync()
+    assert [task.procedure.name for task in made] == ["b", "c", "a"]
+    assert rows() == [(1, "b"), (2, "c"), (3, "a")]
+    assert sync() == []
+    declare(lambda: None, "d")
+    assert [task.seqno for task in sync()] == [4]
+
+
+def test_what_a_declaration_says_arrives_in_the_row() -> None:
+    declare(lambda: None, "often", every_unit="secondly", every=10)
+    declare(lambda: None, "nightly", every_unit="daily")
+    declare(
+        lambda: None, "special", every_unit="weekly", at="03:00", monday=True, log_level="ERROR",
+        timeout=600, max_attempts=3, arguments={"days": 7}, name="Something special",
+        max_events=5, missed="skip", disabled=True,
+    )  # fmt: skip
+    sync()
+    often, nightly, special = BackgroundTask.objects.all()
+    assert (often.log_level, often.every, often.every_unit) == ("WARNING", 10, "secondly")
+    assert (nightly.log_level, nightly.start_time) == ("INFO", time(20))
+    assert nightly.next_run_at is not None
+    assert often.next_run_at is not None
+    assert often.next_run_at <= clock.db_now()  # its start is its first occurrence
+    assert special.start_time == time(3)
+    assert (special.timeout, special.max_attempts, special.log_level) == (600, 3, "ERROR")
+    assert (special.arguments, special.name, special.missed) == (
+        {"days": 7}, "Something special", "skip",
+    )  # fmt: skip
+    assert (special.monday, special.max_events) == (True, 5)
+    assert (special.disabled, special.next_run_at, special.disabled_reason) == (True, None, "")
+    assert nightly.name == "nightly"
+
+
+def test_a_row_that_exists_is_never_changed() -> None:
+    declare(lambda: None, "nightly", every_unit="daily")
+    (task,) = sync()
+    task.every_unit, task.every, task.log_level = "hourly", 3, "DEBUG"
+    task.save()
+    before = model_to_dict(BackgroundTask.objects.get())
+    with only_these_procedures():
+        declare(lambda: None, "nightly", every_unit="weekly", log_level="ERROR")
+        assert sync() == []
+    assert model_to_dict(BackgroundTask.objects.get()) == before
+
+
+def test_a_renamed_procedure_keeps_its_row() -> None:
+    declare(lambda: None, "old_name")
+    (task,) = sync()
+    with only_these_procedures():
+        declare(lambda: None, "new_name", aliases="old_name")
+        assert sync() == []
+        assert BackgroundTask.objects.get().pk == task.pk
+        assert BackgroundTask.objects.get().procedure.name == "new_name"
+
+
+def test_the_row_of_an_unknown_procedure_stays() -> None:
+    declare(lambda: None, "gone")
+    sync()
+    with only_these_procedures():
+        declare(lambda: None, "other")
+        sync()
+        assert rows() == [(1, "gone"), (2, "other")]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "reason"),
+    [
+        ({"every_unit": "daily", "every": 0}, "every: "),
+        ({"every_unit": "daily", "every": -3}, "every: "),
+        ({"every_unit": "daily", "time_zone": "Europe/Brussel"}, "time_zone: "),
+        ({"every_unit": "cron", "cron": "every now and then"}, "cron: "),
+        ({"every_unit": "monthly", "positions": "x"}, "positions: "),
+        ({"every_unit": "daily", "start_date": "2026-05-02", "end_date": "2026-05-01"}, "end_date"),
+        ({"every_unit": "daily", "timeout": -1}, "timeout: "),
+        ({"every_unit": "daily", "timeout": "soon"}, "timeout: "),
+        ({"every_unit": "daily", "log_level": "LOUD"}, "log_level: "),
+        ({"every_unit": "daily", "missed": "never"}, "missed: "),
+        ({"every_unit": "daily", "arguments": [1, 2]}, "arguments: "),
+        ({"every_unit": "daily", "arguments": {"x": object()}}, "arguments: "),
+        ({"every_unit": "daily", "name": "x" * 300}, "name: "),
+        ({"every_unit": "daily", "max_attempts": None}, "max_attempts: "),
+    ],
+)
+def test_a_wrong_declaration_gives_a_disabled_row_that_says_why(
+    keywords: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(lambda: None, "wrong", **keywords)
+    declare(lambda: None, "right", every_unit="daily")
+    with caplog.at_level(logging.ERROR, "linod"):
+        sync()
+    wrong, right = BackgroundTask.objects.all()
+    assert wrong.disabled
+    assert wrong.disabled_reason.startswith(f"Declared wrongly: {reason}")
+    assert wrong.next_run_at is None
+    assert not right.disabled
+    (record,) = caplog.records
+    assert record.getMessage() == f"Procedure wrong is disabled. {wrong.disabled_reason}"
+    assert sync() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_make_one_row_each() -> None:
+    for n in range(12):
+        declare(lambda: None, f"procedure_{n:02}")
+    meeting = threading.Barrier(4)
+    made: list[int] = []
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            meeting.wait(20)
+            made.append(len(sync()))
+        except Exception as error:  # noqa: BLE001 - it is what the test looks at
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert sorted(made) == [0, 0, 0, 12]
+    assert rows() == [(n + 1, f"procedure_{n:02}") for n in range(12)]
+
+
+def test_migrate_makes_the_rows() -> None:
+    declare(lambda: None, "nightly", every_unit="daily")
+    call_command("migrate", verbosity=0)
+    assert rows() == [(1, "nightly")]
