@@ -3,7 +3,9 @@
 
 It migrates the database, loads the demo data, starts the web server and ``manage.py linod``, shows
 what they say, and ends both on Ctrl-C. On the site ``team`` it also plays the outside world: every
-few seconds somebody writes a mail. Exit codes: 0 ended on request, 1 something failed, 2 wrong option.
+few seconds somebody writes a mail.
+
+Exit codes: 0 ended on request, 1 something failed, 2 a wrong option.
 """
 
 from __future__ import annotations
