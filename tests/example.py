@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import Error
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
@@ -188,11 +188,10 @@ def new_database(kind: str, name: str) -> Iterator[BaseDatabaseWrapper]:
             database.close()
         return
     quoted = database.ops.quote_name(name)
-    try:
-        with database._nodb_cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {quoted}")
-    except Error as error:
-        absent(f"{kind} does not answer: {' '.join(str(error).split())}")
+    if reason := silence(database):
+        absent(f"{kind} does not answer: {reason}")
+    with database._nodb_cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {quoted}")
     try:
         yield database
     finally:
@@ -200,6 +199,18 @@ def new_database(kind: str, name: str) -> Iterator[BaseDatabaseWrapper]:
         with database._nodb_cursor() as cursor:
             force = " WITH (FORCE)" if kind == "postgresql" else ""
             cursor.execute(f"DROP DATABASE {quoted}{force}")
+
+
+def silence(database: BaseDatabaseWrapper) -> str:
+    """Why the database's server cannot be used; nothing when it can."""
+    probe = database.copy()
+    probe.settings_dict |= {"NAME": None}
+    try:
+        with probe.wrap_database_errors:
+            probe.get_new_connection(probe.get_connection_params()).close()
+    except OperationalError as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def absent(reason: str) -> None:
