@@ -42,7 +42,8 @@ class Unheard(logging.Handler):
     def __init__(self, out: TextIO) -> None:
         super().__init__()
         self.out = out
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._gone: set[TextIO] = set()
+        self.setFormatter(capture.Capture.formatter)
         self.addFilter(self.is_wanted)
 
     @staticmethod
@@ -60,17 +61,15 @@ class Unheard(logging.Handler):
         self.write(self.out, visible(self.format(record)) + "\n")
 
     def write(self, stream: TextIO, text: str) -> None:
-        """Write as much as the stream's encoding can say."""
+        """Write what the stream's encoding can say; nothing any more once nobody listens."""
+        if stream in self._gone:
+            return
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
         except (OSError, ValueError):
-            self.write = _say_nothing  # type: ignore[method-assign]
-
-
-def _say_nothing(stream: TextIO, text: str) -> None:
-    """In the place of :meth:`Unheard.write` once nobody listens."""
+            self._gone.add(stream)
 
 
 @contextmanager

@@ -283,6 +283,24 @@ def test_run_has_a_bar_on_a_terminal(site: dict[str, str]) -> None:
     assert pictures[-1].startswith("[########################] 100 % 4/4 greetings")
 
 
+def test_run_goes_on_when_nobody_listens(site: dict[str, str]) -> None:
+    task = make("hello")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with started(site, "--run", "hello", stdout=writing) as process:
+        os.close(writing)
+        _out, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert said.splitlines()[-1].startswith(f"Background task #{task.pk} hello succeeded")
+    assert job_of(task).message.count("Good bye") == 1
+
+
+def test_run_speaks_the_terminals_encoding(site: dict[str, str]) -> None:
+    make("hello")
+    said = linod(site | {"PYTHONIOENCODING": "ascii"}, "--run", "hello")
+    assert (said.returncode, said.stdout.splitlines()[1]) == (0, "Hello \\x1b[31mw\\xf6rld")
+
+
 def test_run_fails_with_the_reason(site: dict[str, str]) -> None:
     task = make("broken", every_unit="daily")
     said = linod(site, "--run", f"#{task.pk}")
