@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -45,24 +47,46 @@ def python(
     )
 
 
+class DemoSites:
+    """The sites as they are after ``migrate`` and ``load_demo``, at most since the last evening.
+
+    What is due at 20:00 would be overdue after it: the pages say when it runs "from now".
+    """
+
+    ZONE, EVENING = ZoneInfo("Europe/Brussels"), time(20)
+
+    def __init__(self, new_folder: Callable[[], Path]) -> None:
+        self.new_folder = new_folder
+        self.made_at: datetime | None = None
+
+    def copy(self, site: str, folder: Path) -> None:
+        now = datetime.now(self.ZONE)
+        evening = datetime.combine(now, self.EVENING, self.ZONE)
+        if self.made_at is None or self.made_at <= evening < now:
+            self.make(now)
+        shutil.copytree(self.folder / site, folder)
+
+    def make(self, now: datetime) -> None:
+        self.folder, self.made_at = self.new_folder(), now
+        for site in ("noi", "team"):
+            env = environment(site, self.folder / site)
+            for command in ("migrate", "load_demo"):
+                made = python(env, "manage.py", command, "--verbosity=0")
+                assert made.returncode == 0, made.stderr
+
+
 @pytest.fixture(scope="session")
-def demo_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each site, as it is after ``migrate`` and ``load_demo``."""
-    folder = tmp_path_factory.mktemp("sites")
-    for site in ("noi", "team"):
-        for command in ("migrate", "load_demo"):
-            made = python(environment(site, folder / site), "manage.py", command, "--verbosity=0")
-            assert made.returncode == 0, made.stderr
-    return folder
+def demo_sites(tmp_path_factory: pytest.TempPathFactory) -> DemoSites:
+    return DemoSites(lambda: tmp_path_factory.mktemp("sites"))
 
 
 @pytest.fixture
-def run_page(demo_sites: Path, tmp_path: Path) -> Run:
+def run_page(demo_sites: DemoSites, tmp_path: Path) -> Run:
     """Runs the examples of a page on a site of its own."""
 
     def run(page: Path, site: str = "noi") -> subprocess.CompletedProcess[str]:
         folder = tmp_path / site
-        shutil.copytree(demo_sites / site, folder)
+        demo_sites.copy(site, folder)
         return python(environment(site, folder), str(SESSION), str(page))
 
     return run
