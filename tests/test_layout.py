@@ -53,7 +53,6 @@ FLOORS = {
     "fields": 2,
     "groups": 2,
     "heartbeat": 2,
-    "groups": 2,
     "history": 2,
     "inline": 2,
     "ledger": 2,
