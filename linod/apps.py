@@ -19,11 +19,12 @@ class LinodConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from linod import checks, wakeup
+        from linod import alerts, checks, wakeup
 
         discover()
         checks.register()
         wakeup.connect()
+        alerts.connect()
         post_migrate.connect(_sync_after_migrate, sender=self, dispatch_uid="linod.sync")
 
     @staticmethod

@@ -18,7 +18,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 
 import linod
-from linod import capture, claims, clock, signals
+from linod import alerts, capture, claims, clock, signals
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
@@ -219,6 +219,7 @@ class Daemon:
         await self._record_ends(0)
         await self._say_goodbye()
         self.heart.stop()
+        alerts.flush(LAST_PATIENCE)
         executor.close()
         self.bridge.close()
 

@@ -244,7 +244,13 @@ class BackgroundTask(Sequenced, RecurrenceSet):
             return
         edited = fields - ENGINE_FIELDS
         if fields & RULE_FIELDS:
-            self._reschedule(clock.db_now(using))
+            moment = clock.db_now(using)
+            # A start that is made only now is an occurrence, as a new row's is.
+            begins_now = self.start_date is None or self.start_time is None
+            if begins_now:
+                self._schedule_first(moment)
+            else:
+                self._reschedule(moment)
             fields |= {"next_run_at", "start_date", "start_time"}
             fields |= set() if self.disabled else {"disabled_until", "disabled_reason", "failures"}
         values = {name: getattr(self, name) for name in fields}

@@ -66,6 +66,7 @@ FLOORS = {
     "sync": 2,
     "tables": 2,
     "transactions": 2,
+    "alerts": 3,
     "bridge": 3,
     "daemon": 3,
     "executor": 3,

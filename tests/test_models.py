@@ -707,3 +707,13 @@ def test_what_a_job_knows_about_itself() -> None:
     job.end_time, job.state = NOW + timedelta(seconds=5), "failed"
     assert (job.duration, job.is_final) == (timedelta(seconds=3), True)
     assert str(job) == f"Job {job.pk} (noop, failed)"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_that_gets_its_start_by_an_edit_begins_at_once() -> None:
+    task = BackgroundTask.objects.create(procedure="noop")
+    task.every_unit = "once"
+    task.save()
+    task.refresh_from_db()
+    assert task.next_run_at is not None
+    assert task.next_run_at <= clock.db_now()
