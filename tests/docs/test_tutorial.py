@@ -29,6 +29,10 @@ BLOCK = re.compile(
 CHECKER = doctest.OutputChecker()
 
 
+def is_so(expected: str, said: bytes) -> bool:
+    return CHECKER.check_output(expected, said.decode(), FLAGS)
+
+
 class Reader:
     """Somebody who does what the tutorial says, in a folder of their own."""
 
@@ -57,31 +61,31 @@ class Reader:
             self.folder /= words[1]
             return
         process = subprocess.Popen(
-            words,
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            words, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         before, interrupt, after = expected.partition("^C\n")
-        said = self.watch(process, before) if interrupt else ""
+        said = b""
         if interrupt:
+            said = self.watch(process, before)
             process.send_signal(signal.SIGINT)
         said += process.communicate(timeout=PATIENCE)[0]
-        assert process.returncode == 0, said
-        assert CHECKER.check_output(before + after, said, FLAGS), f"{command}:\n{said}"
+        assert process.returncode == 0, said.decode()
+        assert is_so(before + after, said), f"{command}:\n{said.decode()}"
 
-    def watch(self, process: subprocess.Popen[str], expected: str) -> str:
+    def watch(self, process: subprocess.Popen[bytes], expected: str) -> bytes:
         """Read what it says until that is what is expected."""
         assert process.stdout is not None
-        said, deadline = "", time.monotonic() + PATIENCE
-        while not CHECKER.check_output(expected, said, FLAGS):
-            ready, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
-            if not ready or process.poll() is not None:
+        said, deadline = b"", time.monotonic() + PATIENCE
+        while not is_so(expected, said):
+            ready, _, _ = select.select(
+                [process.stdout], [], [], max(0, deadline - time.monotonic())
+            )
+            piece = os.read(process.stdout.fileno(), 65536) if ready else b""
+            if not piece:
                 process.kill()
-                pytest.fail(f"Expected:\n{expected}\nGot:\n{said}{process.communicate()[0]}")
-            said += process.stdout.readline()
+                process.communicate()
+                pytest.fail(f"Expected:\n{expected}\nGot:\n{said.decode()}")
+            said += piece
         return said
 
     def converse(self, examples: str) -> None:
