@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
 from django.db import connection
 
-from benchmarks import apps, notes
+from benchmarks import apps, notes, settings
 from linod.models import Daemon
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +78,7 @@ def daemon(profile: Path | None = None, *, count: bool = False) -> Iterator[Runn
     :param profile: where its profile goes; None: it is not profiled.
     :param count: whether its SQL statements are counted.
     """
-    folder = Path(settings.FOLDER)
+    folder = settings.FOLDER
     written, counter, said = folder / "notes", folder / "counter", folder / "daemon.log"
     counter.write_bytes(bytes(8))
     reader = notes.Reader(written)

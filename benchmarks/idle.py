@@ -12,17 +12,17 @@ from benchmarks.figures import Figure, load
 from benchmarks.run import Run
 from linod import retention
 
-#: Seconds after the start that do not count.
-WARM_UP = 8
+#: Seconds after the start that do not count: the first polls and heartbeats.
+WARM_UP = 12
 #: What a minute may cost, and how much more memory than Django alone.
 CPU_SECONDS, STATEMENTS, MEGABYTES = 0.1, 20, 15
 
 
 def measure(run: Run) -> Iterator[Figure]:
     """10, 1,000 and 100,000 tasks that are due in a year."""
-    for count in (10, 1000) if run.quick else (10, 1000, 100_000):
+    for count in (1000,) if run.quick else (10, 1000, 100_000):
         run.settle()
-        yield _measure(run, count, seconds=10 if run.quick else 60)
+        yield _measure(run, count, seconds=3 if run.quick else 60)
 
 
 def _measure(run: Run, count: int, seconds: int) -> Figure:
@@ -32,7 +32,7 @@ def _measure(run: Run, count: int, seconds: int) -> Figure:
     with bare_django(with_linod=False) as django, bare_django(with_linod=True) as site:
         bare, installed = django.megabytes, site.megabytes
     with daemon(run.profile_of(f"idle-{count}"), count=True) as running:
-        time.sleep(WARM_UP)
+        time.sleep(2 if run.quick else WARM_UP)
         cpu, statements, began = running.cpu_seconds, running.statements, time.monotonic()
         time.sleep(seconds)
         minutes = (time.monotonic() - began) / 60
@@ -43,12 +43,17 @@ def _measure(run: Run, count: int, seconds: int) -> Figure:
     return Figure(
         "idle",
         run.database,
-        f"idle with {count:,} tasks, {seconds} s",
-        f"{cpu:.3f} CPU s and {asked:.0f} statements a minute; {megabytes:.1f} MB, Django alone"
-        f" + {more:.1f} MB; the hourly clean-up takes {_clean_up():.2f} CPU s",
-        f"Django alone {bare:.1f} MB, with linod installed {installed:.1f} MB (PSS)",
+        {
+            "tasks": f"{count:,}",
+            "CPU s/min": f"{cpu:.3f}",
+            "statements/min": f"{asked:.1f}",
+            "MB": f"{megabytes:.1f}",
+            "more than Django": f"+{more:.1f}",
+            "hourly clean-up CPU s": f"{_clean_up():.2f}",
+        },
+        {"Django MB": f"{bare:.1f}", "with linod MB": f"{installed:.1f}"},
         before,
-        f"<= {CPU_SECONDS} CPU s, < {STATEMENTS} statements, + {MEGABYTES} MB",
+        f"<= {CPU_SECONDS} CPU s and < {STATEMENTS} statements a minute, + {MEGABYTES} MB",
         cpu <= CPU_SECONDS and asked < STATEMENTS and more <= MEGABYTES,
     )
 

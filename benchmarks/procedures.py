@@ -20,4 +20,5 @@ def one_line(ar: BaseRequest) -> None:
 @background_task
 def tell(ar: BaseRequest) -> None:
     """Note that the body began; its number is an argument, because the row is read only on use."""
+    assert ar.due_at is not None, "a job has an instant"
     notes.note(notes.BEGAN, ar.arguments["number"], ar.due_at.timestamp())

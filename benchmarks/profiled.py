@@ -57,7 +57,7 @@ def main() -> None:
     def run(thread: threading.Thread) -> None:
         profiles.watch(thread.name, lambda: run_thread(thread))
 
-    threading.Thread.run = run  # type: ignore[method-assign]
+    threading.Thread.run = run  # type: ignore[method-assign,assignment]
     code = profiles.watch("event loop", lambda: asyncio.run(Daemon().run()))
     Path(sys.argv[1]).write_text(profiles.text())
     os._exit(code)
