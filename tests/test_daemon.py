@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,11 +34,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _site(tmp_path: Any) -> Iterator[None]:
-    settings = {"RUN_DIR": str(tmp_path), "SITE": "tests", "GRACE": 5.0}
-    with only_these_procedures(), override_settings(LINOD=settings):
-        BackgroundTask.objects.all().delete()
-        yield
+def _site() -> Iterator[None]:
+    # Not pytest's tmp_path: a socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="linod") as folder:
+        settings = {"RUN_DIR": folder, "SITE": "tests", "GRACE": 5.0}
+        with only_these_procedures(), override_settings(LINOD=settings):
+            BackgroundTask.objects.all().delete()
+            yield
 
 
 def test_a_due_task_runs_once_and_leaves_its_history() -> None:
