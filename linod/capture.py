@@ -145,7 +145,9 @@ class _FormerLevel(logging.Filter):
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= self.level or _has_own_level(record.name)
+        # What a procedure says through its request was let pass by its task's level.
+        is_wanted = record.levelno >= self.level or hasattr(record, "linod_request")
+        return is_wanted or _has_own_level(record.name)
 
 
 def _has_own_level(name: str) -> bool:

@@ -129,6 +129,7 @@ class BaseRequest:
         )
         if options:
             raise TypeError(f"ar.log() knows no option {next(iter(options))!r}")
+        record.linod_request = True
         if self._capture is not None:
             self._capture.add(record)
         self.logger.handle(record)

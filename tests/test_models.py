@@ -18,7 +18,7 @@ from django.db.models.functions import Cast
 from django.forms import modelform_factory
 from django.test.utils import CaptureQueriesContext
 
-from linod import Procedures, clock, signals
+from linod import Procedures, alerts, clock, signals
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, UnknownProcedure
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
@@ -505,6 +505,7 @@ def test_the_daemons_hear_of_it_after_the_commit() -> None:
         task.save()
     finally:
         signals.work_arrived.disconnect(hear)
+        alerts.flush(30)
     assert set(heard) == {"after the commit"}
     assert len(heard) == 6
 
