@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for database in (DATABASES if "all" in databases else databases)
         if not measured(database, for_each, figures, conditions)
     ]
-    whole = report.text(figures, conditions)
-    print(f"\n{whole}")
-    if options.write:
-        report.write(options.write, whole)
+    if figures:
+        whole = report.text(figures, conditions)
+        print(f"\n{whole}")
+        if options.write:
+            report.write(options.write, whole)
     for database in failed:
         print(f"\n{database}: not measured to the end", file=sys.stderr)
     return 1 if failed else 0

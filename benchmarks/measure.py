@@ -10,12 +10,14 @@ import json
 import os
 import signal
 import sys
+import warnings
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import django
-from django.db import connection
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connection
 
 from benchmarks.run import Run
 
@@ -28,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     # What was begun is cleaned up, whichever way the run is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    django.setup()
+    refuse_absent_database()
     run = Run(os.environ["LINOD_BENCH_DB"], options.quick, options.profiles)
     former = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
@@ -39,6 +41,17 @@ def main() -> None:
                 say(figure=asdict(figure))
     finally:
         connection.creation.destroy_test_db(former, verbosity=0)
+
+
+def refuse_absent_database() -> None:
+    """End with one line when the driver is missing or the server does not answer."""
+    name = os.environ["LINOD_BENCH_DB"]
+    try:
+        django.setup()
+        with warnings.catch_warnings(action="ignore"), connection._nodb_cursor():
+            pass
+    except (ImproperlyConfigured, OperationalError) as error:
+        sys.exit(f"{name} cannot be measured: {' '.join(str(error).split())}")
 
 
 def say(**message: object) -> None:

@@ -81,6 +81,19 @@ def test_a_short_run_measures_a_daemon() -> None:
     assert number(idle["MB"]) > number(idle["with linod MB"]) > number(idle["Django MB"]) > 10
 
 
+def test_a_server_that_does_not_answer_is_one_line() -> None:
+    env = os.environ | {"LINOD_POSTGRESQL_PORT": "1"}
+    command = [sys.executable, "-m", "benchmarks", "--db=postgresql"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    reason, _blank, conclusion = done.stderr.splitlines()
+    assert reason.startswith("postgresql cannot be measured: ")
+    assert conclusion == "postgresql: not measured to the end"
+
+
 def test_percentiles_are_values_that_occurred() -> None:
     assert Spread.of([0.3, 0.1, 0.2]) == Spread(0.2, 0.3, 0.3)
     assert Spread.of([n / 1000 for n in range(101)]) == Spread(0.05, 0.099, 0.1)
