@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -68,7 +69,8 @@ def _problem(key: Any, value: Any) -> str:
         return f"LINOD has no key {key!r}{hint}"
     kind = KINDS[key]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = getattr(kind, "__name__", str(kind)).replace("pathlib.", "").replace(" | ", " or ")
+        kinds = get_args(kind) or (kind,)
+        names = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)
         return f"LINOD[{key!r}] must be {names}, not {value!r}"
     if key in POSITIVE and not 0 < value < LIMIT:
         return f"LINOD[{key!r}] must be above zero and below {LIMIT:,}, not {value!r}"
