@@ -10,7 +10,6 @@ from benchmarks import rows
 from benchmarks.daemon import bare_django, daemon
 from benchmarks.figures import Figure, load
 from benchmarks.run import Run
-from linod import retention
 
 #: Seconds after the start that do not count: the first polls and heartbeats.
 WARM_UP = 12
@@ -49,17 +48,9 @@ def _measure(run: Run, count: int, seconds: int) -> Figure:
             "statements/min": f"{asked:.1f}",
             "MB": f"{megabytes:.1f}",
             "more than Django": f"+{more:.1f}",
-            "hourly clean-up CPU s": f"{_clean_up():.2f}",
         },
         {"Django MB": f"{bare:.1f}", "with linod MB": f"{installed:.1f}"},
         before,
         f"<= {CPU_SECONDS} CPU s and < {STATEMENTS} statements a minute, + {MEGABYTES} MB",
         cpu <= CPU_SECONDS and asked < STATEMENTS and more <= MEGABYTES,
     )
-
-
-def _clean_up() -> float:
-    """CPU seconds of one clean-up that finds nothing to delete, without the server's."""
-    began = time.process_time()
-    retention.clean("default")
-    return time.process_time() - began
