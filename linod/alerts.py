@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.mail import mail_admins
-from django.db import connections
 
 from linod import signals
 from linod.history import Decision, Job
@@ -18,6 +19,8 @@ logger = logging.getLogger("linod")
 
 #: At most one mail for a task in this time.
 QUIET = timedelta(hours=1)
+#: Seconds that a process waits at its end for a mail under way.
+EXIT_PATIENCE = 10.0
 KINDS = (Decision.Kind.DISABLED, Decision.Kind.QUARANTINED)
 
 _senders: set[threading.Thread] = set()
@@ -34,40 +37,39 @@ def flush(timeout: float) -> None:
         sender.join(timeout)
 
 
+# A command that lives half a second delivers its mail before it ends.
+atexit.register(flush, EXIT_PATIENCE)
+
+
 def _on_decision(decision: Decision, **kwargs: Any) -> None:
-    if decision.kind not in KINDS or decision.who or decision.task_id is None:
+    if decision.kind not in KINDS or decision.who or not settings.ADMINS or _was_told(decision):
+        return
+    letter = _letter(decision)
+    if letter is None:
         return
     # In a thread of its own: a mail server may take long, and the engine must not wait.
-    sender = threading.Thread(target=_send, args=(decision,), name="linod-mail", daemon=True)
+    sender = threading.Thread(target=_send, args=letter, name="linod-mail", daemon=True)
     _senders.add(sender)
     sender.start()
 
 
-def _send(decision: Decision) -> None:
-    using = decision._state.db or "default"
-    try:
-        if not _was_told(decision, using):
-            mail_admins(*_letter(decision, using))
-    except OSError as error:
-        # smtplib's errors are OSErrors: no mail server must not hide the failure itself.
-        logger.warning("The mail to ADMINS about %s was not sent: %s", decision, error)
-    finally:
-        connections[using].close()
-        _senders.discard(threading.current_thread())
-
-
-def _was_told(decision: Decision, using: str) -> bool:
+def _was_told(decision: Decision) -> bool:
+    """Whether linod has written of this task in the last hour."""
     return (
-        Decision.objects.using(using)
+        Decision.objects.using(decision._state.db)
         .filter(task=decision.task_id, kind__in=KINDS, who="", at__gt=decision.at - QUIET)
         .filter(at__lte=decision.at, pk__lt=decision.pk)
         .exists()
     )
 
 
-def _letter(decision: Decision, using: str) -> tuple[str, str]:
-    task = BackgroundTask.objects.using(using).get(pk=decision.task_id)
-    job = Job.objects.using(using).filter(pk=decision.job).first()
+def _letter(decision: Decision) -> tuple[str, str] | None:
+    """Subject and text; None when the task was deleted meanwhile."""
+    using = decision._state.db
+    task = BackgroundTask.objects.using(using).filter(decisions=decision).first()
+    if task is None:
+        return None
+    job = Job.objects.using(using).filter(pk=decision.job).first() if decision.job else None
     lines = [
         f"{task} was disabled: {decision.reason}",
         "It does not run by its rule until somebody enables it.",
@@ -75,3 +77,13 @@ def _letter(decision: Decision, using: str) -> tuple[str, str]:
         job.error if job is not None else "",
     ]
     return f"{task} was disabled", "\n".join(lines)
+
+
+def _send(subject: str, text: str) -> None:
+    try:
+        mail_admins(subject, text)
+    except OSError as error:
+        # smtplib's errors are OSErrors: no mail server must not hide the failure itself.
+        logger.warning("The mail to ADMINS was not sent: %s: %s", subject, error)
+    finally:
+        _senders.discard(threading.current_thread())

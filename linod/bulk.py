@@ -9,11 +9,13 @@ statement that is run for each row.
 # ruff: noqa: S608 - the names of tables and columns only; every value is a parameter
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Row = Sequence[Any]
@@ -28,20 +30,20 @@ def insert(
     """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
     if not rows:
         return
-    columns, fields = _columns(connection.alias, model, names)
-    values = _prepared(connection, fields, rows)
-    sql = f"INSERT INTO {_table(connection, model)} ({', '.join(columns)}) "
+    table = _table(connection.alias, model, names)
+    given = _given(connection, table, rows, key=0)
+    sql = f"INSERT INTO {table.name} ({', '.join(table.columns)})"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.executemany(f"{sql} VALUES ({', '.join(['%s'] * len(columns))})", values)
+            sql = f"{sql} VALUES ({', '.join(['%s'] * len(names))})"
+            cursor.executemany(sql, given.as_rows())
             return
-        varying = [i for i in range(len(columns)) if i == 0 or not _is_same(values, i)]
-        terms = [f"v.c{i}" if i in varying else "%s" for i in range(len(columns))]
+        terms = given.terms
         if connection.vendor == "postgresql":
-            terms = [f"{t}::{f.db_type(connection)}" for t, f in zip(terms, fields, strict=True)]
-        constants = [values[0][i] for i in range(len(columns)) if i not in varying]
-        given, params = _given(connection.vendor, varying, values)
-        cursor.execute(f"{sql} SELECT {', '.join(terms)} FROM {given}", constants + params)
+            terms = [f"{term}::{kind}" for term, kind in zip(terms, table.types, strict=True)]
+        rows_sql, params = given.as_derived_table(connection.vendor)
+        sql = f"{sql} SELECT {', '.join(terms)} FROM {rows_sql}"
+        cursor.execute(sql, [*given.same.values(), *params])
 
 
 def update(
@@ -59,102 +61,106 @@ def update(
     """
     if not rows:
         return 0
-    columns, fields = _columns(connection.alias, model, change + where)
-    values = _prepared(connection, fields, rows)
-    table = _table(connection, model)
+    table = _table(connection.alias, model, change + where)
+    given = _given(connection, table, rows, key=len(change))
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            terms = [f"{column} = %s" for column in columns]
-            changes, conditions = terms[: len(change)], terms[len(change) :]
-            sql = f"UPDATE {table} SET {', '.join(changes)} WHERE {' AND '.join(conditions)}"
-            cursor.executemany(sql, values)
+            terms = [f"{column} = %s" for column in table.columns]
+            changes, held = terms[: len(change)], terms[len(change) :]
+            sql = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {' AND '.join(held)}"
+            cursor.executemany(sql, given.as_rows())
         else:
-            types = [field.db_type(connection) or "" for field in fields]
-            cursor.execute(*_joined(connection.vendor, table, columns, types, len(change), values))
+            cursor.execute(*_joined(connection.vendor, table, given, len(change)))
         return int(cursor.rowcount)
 
 
-def _joined(
-    vendor: str,
-    table: str,
-    columns: Sequence[str],
-    types: Sequence[str],
-    changed: int,
-    values: Sequence[Row],
-) -> tuple[str, list[Any]]:
-    """An update of ``table`` joined with the rows; the first ``changed`` columns are set."""
-    key = changed
-    varying = [i for i in range(len(columns)) if i == key or not _is_same(values, i)]
-    terms, constants = [], []
-    for i, column in enumerate(columns):
-        if i in varying:
-            cast = f"::{types[i]}" if vendor == "postgresql" else ""
-            terms.append(f"{table}.{column} = v.c{i}{cast}")
-        else:
-            terms.append(f"{table}.{column} = %s")
-            constants.append((i, values[0][i]))
-    conditions = " AND ".join(terms[changed:])
-    set_to = [value for i, value in constants if i < changed]
-    held = [value for i, value in constants if i >= changed]
-    given, params = _given(vendor, varying, values)
-    if vendor == "postgresql":
-        # There, the columns that are set must not name their table.
-        changes = ", ".join(terms[:changed]).replace(f"{table}.", "")
-        return f"UPDATE {table} SET {changes} FROM {given} WHERE {conditions}", (
-            set_to + params + held
-        )
-    changes = ", ".join(terms[:changed])
-    sql = f"UPDATE {table} JOIN {given} SET {changes} WHERE {conditions}"
-    return sql, params + set_to + held
+@dataclass(frozen=True)
+class _Table:
+    """A table and the columns that a statement names, quoted, with their types."""
 
-
-def _given(vendor: str, varying: Sequence[int], values: Sequence[Row]) -> tuple[str, list[Any]]:
-    """The varying values of the rows as a derived table ``v`` with columns c0, c1 ..."""
-    params = [row[i] for row in values for i in varying]
-    if vendor == "postgresql":
-        one = f"({', '.join(['%s'] * len(varying))})"
-        names = ", ".join(f"c{i}" for i in varying)
-        return f"(VALUES {', '.join([one] * len(values))}) AS v ({names})", params
-    first = "SELECT " + ", ".join(f"%s AS c{i}" for i in varying)
-    other = " UNION ALL SELECT " + ", ".join(["%s"] * len(varying))
-    return f"({first}{other * (len(values) - 1)}) AS v", params
-
-
-def _is_same(values: Sequence[Row], i: int) -> bool:
-    first = values[0][i]
-    return all(row[i] is first or row[i] == first for row in values)
-
-
-def _table(connection: BaseDatabaseWrapper, model: type[models.Model]) -> str:
-    return connection.ops.quote_name(model._meta.db_table)
+    name: str
+    columns: list[str]
+    fields: list[Any]
+    types: list[str]
 
 
 @lru_cache(maxsize=64)
-def _columns(
-    alias: str, model: type[models.Model], names: tuple[str, ...]
-) -> tuple[list[str], list[Any]]:
-    from django.db import connections
-
+def _table(alias: str, model: type[models.Model], names: tuple[str, ...]) -> _Table:
+    connection = connections[alias]
+    quote = connection.ops.quote_name
     fields: list[Any] = [model._meta.get_field(name) for name in names]
-    quote = connections[alias].ops.quote_name
-    return [quote(field.column) for field in fields], fields
+    return _Table(
+        quote(model._meta.db_table),
+        [quote(field.column) for field in fields],
+        fields,
+        [field.db_type(connection) or "" for field in fields],
+    )
 
 
-def _prepared(
-    connection: BaseDatabaseWrapper, fields: Sequence[Any], rows: Sequence[Row]
-) -> list[tuple[Any, ...]]:
-    """The values as the driver takes them; a value that many rows share is prepared once."""
-    prepare = [_preparation(connection, field) for field in fields]
-    return [tuple(p(value) for p, value in zip(prepare, row, strict=True)) for row in rows]
+@dataclass(frozen=True)
+class _Given:
+    """Rows by column, as the driver takes them: what all rows share, and what varies."""
+
+    count: int
+    same: dict[int, Any]
+    varying: dict[int, list[Any]]
+
+    @property
+    def terms(self) -> list[str]:
+        """For each column its value in a statement: a parameter, or a column of ``v``."""
+        size = len(self.same) + len(self.varying)
+        return [f"v.c{i}" if i in self.varying else "%s" for i in range(size)]
+
+    def as_rows(self) -> list[tuple[Any, ...]]:
+        """The whole rows again."""
+        size = len(self.same) + len(self.varying)
+        columns = [
+            self.varying[i] if i in self.varying else repeat(self.same[i], self.count)
+            for i in range(size)
+        ]
+        return list(zip(*columns, strict=True))
+
+    def as_derived_table(self, vendor: str) -> tuple[str, list[Any]]:
+        """The varying columns as a table ``v``, and its parameters."""
+        params = [value for row in zip(*self.varying.values(), strict=True) for value in row]
+        one = ", ".join(["%s"] * len(self.varying))
+        names = [f"c{i}" for i in self.varying]
+        if vendor == "postgresql":
+            rows = ", ".join([f"({one})"] * self.count)
+            return f"(VALUES {rows}) AS v ({', '.join(names)})", params
+        first = ", ".join(f"%s AS {name}" for name in names)
+        return f"(SELECT {first}{f' UNION ALL SELECT {one}' * (self.count - 1)}) AS v", params
 
 
-def _preparation(connection: BaseDatabaseWrapper, field: Any) -> Callable[[Any], Any]:
-    last: list[Any] = [None, None]
-    to_driver = field.get_db_prep_save
+def _given(connection: BaseDatabaseWrapper, table: _Table, rows: Sequence[Row], key: int) -> _Given:
+    """Prepare each value for the driver, once where all rows share it; ``key`` always varies."""
+    same: dict[int, Any] = {}
+    varying: dict[int, list[Any]] = {}
+    for i, values in enumerate(zip(*rows, strict=True)):
+        prepare = table.fields[i].get_db_prep_save
+        if i != key and values.count(values[0]) == len(values):
+            same[i] = prepare(values[0], connection=connection)
+        else:
+            varying[i] = [prepare(value, connection=connection) for value in values]
+    return _Given(len(rows), same, varying)
 
-    def prepare(value: Any) -> Any:
-        if value is not last[0]:
-            last[:] = value, to_driver(value, connection=connection)
-        return last[1]
 
-    return prepare
+def _joined(vendor: str, table: _Table, given: _Given, changed: int) -> tuple[str, list[Any]]:
+    """An update of the table joined with the rows; the first ``changed`` columns are set."""
+    rows, params = given.as_derived_table(vendor)
+    set_to = [value for i, value in given.same.items() if i < changed]
+    held = [value for i, value in given.same.items() if i >= changed]
+    is_postgresql = vendor == "postgresql"
+    # There, the columns that are set must not name their table, and types are not guessed.
+    terms = [
+        f"{column if is_postgresql and i < changed else f'{table.name}.{column}'} = {term}"
+        + (f"::{table.types[i]}" if is_postgresql and i in given.varying else "")
+        for i, (column, term) in enumerate(zip(table.columns, given.terms, strict=True))
+    ]
+    changes, conditions = ", ".join(terms[:changed]), " AND ".join(terms[changed:])
+    if is_postgresql:
+        sql = f"UPDATE {table.name} SET {changes} FROM {rows} WHERE {conditions}"
+        return sql, [*set_to, *params, *held]
+    return f"UPDATE {table.name} JOIN {rows} SET {changes} WHERE {conditions}", [
+        *params, *set_to, *held,
+    ]  # fmt: skip

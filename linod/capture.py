@@ -127,10 +127,27 @@ class CaptureHandler(logging.Handler):
         capture = current.get()
         if capture is not None:
             capture.add(record)
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and not is_heard(record.name):
+            # Where there is no other handler, logging would have turned to its last resort.
+            last.handle(record)
         return True
 
 
 handler = CaptureHandler()
+
+
+def is_heard(name: str, besides: tuple[type[logging.Handler], ...] = ()) -> bool:
+    """Whether records of that logger reach a handler that is not ours nor of ``besides``."""
+    deaf: tuple[type[logging.Handler], ...] = (CaptureHandler, *besides)
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(not isinstance(each, deaf) for each in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
 _install_lock = threading.Lock()
 
 
@@ -165,15 +182,13 @@ def install(level: int = logging.INFO) -> None:
 
     A logger without a level of its own follows the root's, which is WARNING by default: a job at
     level INFO would have no log. So the root is lowered, and the handlers that exist keep to its
-    former level. A root without handlers keeps the one of last resort, which ours would displace.
+    former level.
     """
     root = logging.getLogger()
     with _install_lock:
         known = list(logging.Logger.manager.loggerDict.values())
         loggers = [root, *(each for each in known if isinstance(each, logging.Logger))]
         if handler not in root.handlers:
-            if not root.handlers and logging.lastResort is not None:
-                root.addHandler(logging.lastResort)
             former = _FormerLevel(root.level)
             for other in {each for logger in loggers for each in logger.handlers} - {handler}:
                 other.addFilter(former)

@@ -1,7 +1,7 @@
 """The only reader of time for rows: the database's clock.
 
 Daemons on several hosts agree on what is due because they all ask the same clock. SQLite has none
-of its own; its host's clock serves. :mod:`linod.testing` replaces :data:`source`.
+of its own; its host's clock serves. Tests may replace :data:`source`.
 """
 
 from __future__ import annotations

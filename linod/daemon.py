@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.db import DatabaseError
 
 import linod
 from linod import alerts, capture, claims, clock, signals
@@ -27,6 +27,7 @@ from linod.history import Daemon as DaemonRow
 from linod.history import Job
 from linod.procedures import Procedures
 from linod.records import Finished
+from linod.requests import daemon_user
 from linod.scheduler import Offset, Scheduler
 from linod.sync import sync
 from linod.wakeup import Listener
@@ -93,7 +94,7 @@ class Daemon:
             is_trusted=lambda: self.heart.is_trusted,
             only_before=offset.moment() if self.once else None,
         )
-        self.scheduler.executor.user = await self.bridge.insist(self._daemon_user)
+        self.scheduler.executor.user = await self.bridge.insist(daemon_user)
         self.heart = Heartbeat(
             self._beat,
             using=self.using,
@@ -151,17 +152,6 @@ class Daemon:
         )
         return clock.db_now(self.using)
 
-    def _daemon_user(self) -> Any:
-        name = self.settings.DAEMON_USER
-        if name is None:
-            return None
-        users = get_user_model()._default_manager
-        try:
-            return users.get_by_natural_key(name)
-        except get_user_model().DoesNotExist:
-            logger.warning("LINOD['DAEMON_USER']: there is no user %r; ar.user will be None", name)
-            return None
-
     # Being there
 
     async def _work(self) -> int:
@@ -207,6 +197,9 @@ class Daemon:
     async def _stop_in_order(self) -> None:
         """Wait for the running jobs, cancel them, give them up; then let go of everything."""
         executor = self.scheduler.executor
+        with contextlib.suppress(TimeoutError, DatabaseError):
+            async with asyncio.timeout(1):
+                await self.bridge.call(self._sign, DaemonRow.State.STOPPING)
         if executor.running:
             logger.info("Stopping: waiting for %d running jobs", len(executor.running))
         await self._record_ends(self.settings.GRACE)
@@ -249,7 +242,7 @@ class Daemon:
         try:
             async with asyncio.timeout(5):
                 await self.bridge.insist(self._give_back)
-                await self.bridge.insist(self._sign_off)
+                await self.bridge.insist(self._sign, DaemonRow.State.STOPPED)
         except TimeoutError:
             logger.warning("The database does not answer: other daemons wait for a lease")
         logger.info("linod has stopped")
@@ -259,11 +252,10 @@ class Daemon:
         waiting = [job for job in claims.held(self.terms) if job.state == Job.State.CLAIMED]
         claims.give_back(self.terms, waiting)
 
-    def _sign_off(self) -> None:
+    def _sign(self, state: str) -> None:
         now = clock.db_now(self.using)
-        DaemonRow.objects.using(self.using).filter(owner=self.owner).update(
-            last_seen_at=now, state=DaemonRow.State.STOPPED
-        )
+        rows = DaemonRow.objects.using(self.using).filter(owner=self.owner)
+        rows.update(last_seen_at=now, state=state)
 
     @contextlib.contextmanager
     def _handle_signals(self) -> Iterator[None]:

@@ -14,16 +14,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
-from django.contrib.auth import get_user_model
-
 from linod import inline, terminal
-from linod.conf import config
 from linod.exceptions import JobCancelled, UnknownProcedure
 from linod.execution import Execution
 from linod.history import Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
-from linod.requests import BaseRequest, login
+from linod.requests import BaseRequest, daemon_user
 from linod.sync import sync
 from linod.terminal import visible
 
@@ -214,15 +211,3 @@ def _say_outcome(screen: Screen, task: BackgroundTask, job: Job) -> None:
     screen.say(f"{task} {job.get_state_display()} after {seconds:.1f} s")
     if job.state != Job.State.SUCCEEDED and task.disabled:
         screen.say(f"{task} is disabled now: {task.disabled_reason}")
-
-
-def daemon_user() -> object:
-    """The user that jobs run for, as in the daemon."""
-    name = config().DAEMON_USER
-    if name is None:
-        return None
-    try:
-        return login(name).user
-    except get_user_model().DoesNotExist:
-        logger.warning("LINOD['DAEMON_USER']: there is no user %r; ar.user will be None", name)
-        return None

@@ -59,7 +59,7 @@ def run(
 
 
 async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
-    """See :meth:`linod.models.BackgroundTask.start_task`.
+    """See :meth:`linod.models.BackgroundTask.arun`.
 
     A caller that is cancelled cancels the job, and waits until that is recorded.
     """

@@ -214,8 +214,9 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         attempts: Any = self.max_attempts
         if isinstance(attempts, int) and attempts < 1:
             errors["max_attempts"] = _("A job needs at least one attempt.")
-        if self.disabled_until is not None and not self.disabled:
-            errors["disabled_until"] = _("This needs the task to be disabled.")
+        if not self.disabled:
+            # Who unticks "disabled" does not mean to be told about its other field.
+            self.disabled_until = None
         if errors:
             raise ValidationError(errors)
 
@@ -421,11 +422,15 @@ class BackgroundTask(Sequenced, RecurrenceSet):
 
         return inline.run(self, ar, lgr)
 
-    async def start_task(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
+    async def arun(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
         """:meth:`run` for a caller that awaits: a sync procedure gets a thread of its own."""
         from linod import inline
 
         return await inline.arun(self, ar, lgr)
+
+    async def start_task(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> None:
+        """:meth:`arun` without its answer, so that a shell shows what the task says, no more."""
+        await self.arun(ar, lgr)
 
 
 def _comparable(value: Any) -> Any:

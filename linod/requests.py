@@ -11,14 +11,18 @@ import traceback
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from django.core.exceptions import ObjectDoesNotExist
+
 from linod.capture import Capture, storable
 from linod.choices import LogLevels
+from linod.conf import config
 from linod.exceptions import Interruption, JobCancelled
 
 if TYPE_CHECKING:
     from linod.models import BackgroundTask, Job
 
 #: Where a procedure's lines go beside its job's log; they travel up to the site's handlers.
+logger = logging.getLogger("linod")
 job_logger = logging.getLogger("linod.job")
 _HERE = __file__
 
@@ -254,3 +258,15 @@ def login(username: str | None = None) -> BaseRequest:
 
         user = get_user_model()._default_manager.get_by_natural_key(username)
     return BaseRequest(user, terminal_logger())
+
+
+def daemon_user() -> Any:
+    """The user that jobs of the daemon run for: ``DAEMON_USER``; nobody when there is none."""
+    name = config().DAEMON_USER
+    if name is None:
+        return None
+    try:
+        return login(name).user
+    except ObjectDoesNotExist:
+        logger.warning("LINOD['DAEMON_USER']: there is no user %r; ar.user will be None", name)
+        return None

@@ -24,18 +24,6 @@ def visible(text: str, *, in_lines: bool = True) -> str:
     return text.translate(_CONTROLS_IN_LINES if in_lines else _CONTROLS)
 
 
-def is_heard(name: str) -> bool:
-    """Whether the site's LOGGING has a handler for records of that logger."""
-    current: logging.Logger | None = logging.getLogger(name)
-    while current is not None:
-        for handler in current.handlers:
-            ours = handler in (capture.handler, logging.lastResort)
-            if not ours and not isinstance(handler, logging.NullHandler | Unheard):
-                return True
-        current = current.parent if current.propagate else None
-    return False
-
-
 class Unheard(logging.Handler):
     """Writes what no handler of the site shows: linod's and jobs' lines, and others' warnings."""
 
@@ -54,7 +42,7 @@ class Unheard(logging.Handler):
             level = job.level
         else:
             level = logging.INFO if record.name.startswith("linod") else logging.WARNING
-        return record.levelno >= level and not is_heard(record.name)
+        return record.levelno >= level and not capture.is_heard(record.name, DEAF)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a terminal that has gone away must not disturb anybody."""
@@ -72,21 +60,20 @@ class Unheard(logging.Handler):
             self._gone.add(stream)
 
 
+#: Handlers that show nobody what they get, beside the one that this module adds.
+DEAF = (logging.NullHandler, Unheard)
+
+
 @contextmanager
 def shown(handler: Unheard) -> Iterator[None]:
     """Show on the terminal, for so long, what nobody else shows."""
     root = logging.getLogger()
     capture.install()
-    last_resort = logging.lastResort
-    if last_resort is not None:
-        root.removeHandler(last_resort)
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        if last_resort is not None and root.handlers == [capture.handler]:
-            root.addHandler(last_resort)
 
 
 def let_go(*streams: TextIO | None) -> None:

@@ -251,8 +251,12 @@ def test_a_root_without_handlers_keeps_its_last_resort(
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", logging.WARNING)
     monkeypatch.setattr(logging, "lastResort", Heard())
+    logging.lastResort.setLevel(logging.WARNING)  # type: ignore[union-attr] # as Python's own
     capture.install()
     logging.getLogger("shop").warning("heard")
     logging.getLogger("shop").info("not heard")
+    elsewhere = logging.getLogger("shop.elsewhere")
+    monkeypatch.setattr(elsewhere, "handlers", [logging.NullHandler()])
+    elsewhere.warning("heard by its own handler")
     assert isinstance(logging.lastResort, Heard)
     assert logging.lastResort.lines == ["heard"]

@@ -125,7 +125,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("values", "field"), WRONG, ids=[str(v)[:60] for v, _ in WRONG])
+@pytest.mark.parametrize(("values", "field"), WRONG, ids=[f"{n}-{field}" for n, (_, field) in enumerate(WRONG)])
 def test_what_no_daemon_could_carry_out_is_refused_by_its_field(
     values: dict[str, Any], field: str
 ) -> None:

@@ -7,7 +7,6 @@ names, with a database of its own and the demo data in it. The tutorial makes a 
 
 import doctest
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -84,15 +83,8 @@ def test_example_that_does_not_hold_is_found(run_page: Run, tmp_path: Path) -> N
 
 
 def test_session_of_2024(run_page: Run, tmp_path: Path) -> None:
-    """It holds word for word; beside its lines, Python shows the job that the call returns."""
+    """It holds word for word."""
     page = tmp_path / "page.rst"
     page.write_text(SESSION_OF_2024, encoding="utf-8")
     ran = run_page(page)
-    assert ran.stdout.count("Failed example:") == 1
-    assert "Failed example:\n    async_to_sync(bt.start_task)(ar)\n" in ran.stdout
-    _before, _expected, rest = ran.stdout.partition("Expected:\n")
-    expected, _got, rest = rest.partition("Got:\n")
-    got = textwrap.dedent(rest.partition("*" * 70)[0]).splitlines()
-    assert got[:3] == textwrap.dedent(expected).splitlines()
-    assert re.fullmatch(r"<Job: Job \S+ \(update_publisher_pages, succeeded\)>", got[3])
-    assert len(got) == 4
+    assert ran.returncode == 0, ran.stdout + ran.stderr
