@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import time
 from typing import Any
 
@@ -168,11 +168,12 @@ def test_another_scheduler_than_the_package_s_own() -> None:
 
 def test_what_has_no_counterpart_is_refused_and_nothing_is_adopted() -> None:
     schedule.every().hour.do(tidy)
-    for make in (
+    makers: list[Callable[[], schedule.Job]] = [
         lambda: schedule.every(5).to(10).minutes.do(feed, "Tom"),
         lambda: schedule.every().hour.until("2099-01-01").do(feed, "Tom"),
         lambda: schedule.every().hour.do(lambda: None),
-    ):
+    ]
+    for make in makers:
         job = make()
         with pytest.raises(ValueError, match=r"can(not)? be adopted"):
             adopt_schedule()

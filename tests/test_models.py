@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, UnknownProcedu
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedure, declare
+from linod.requests import BaseRequest
 from tests.daemons import only_these_procedures
 
 NOW = datetime(2026, 11, 22, 9, 30, 15, 250_000, tzinfo=UTC)  # 10:30:15 in Brussels
@@ -125,7 +126,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("values", "field"), WRONG, ids=[f"{n}-{field}" for n, (_, field) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("values", "field"), WRONG, ids=[f"{n}-{field}" for n, (_, field) in enumerate(WRONG)]
+)
 def test_what_no_daemon_could_carry_out_is_refused_by_its_field(
     values: dict[str, Any], field: str
 ) -> None:
@@ -330,7 +333,10 @@ def test_a_deleted_row_is_not_resurrected() -> None:
     task = make()
     BackgroundTask.objects.all().delete()
     task.every = 5
-    for change in (task.save, task.request_run, lambda: task.disable("x"), task.enable):
+    changes: list[Callable[[], None]] = [
+        task.save, task.request_run, lambda: task.disable("x"), task.enable,
+    ]  # fmt: skip
+    for change in changes:
         with pytest.raises(ChangedMeanwhile):
             change()
     assert task.cancel_request() is False
@@ -583,7 +589,7 @@ def test_an_unknown_procedure_stays_and_says_so() -> None:
     found.disable("x")
     assert stored(found).procedure.name == "gone"
     with pytest.raises(UnknownProcedure):
-        found.procedure.run(None)  # type: ignore[arg-type]
+        found.procedure.run(BaseRequest())
 
 
 def test_adjectives() -> None:

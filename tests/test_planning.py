@@ -93,7 +93,7 @@ def test_all_makes_up_each_wanted_instant_once_and_oldest_first(
         ran += [step.due_at] if step.due_at is not None else []
         skipped += step.skipped
         waiting = step.next_run_at
-    assert ran == sorted(set(ran))  # type: ignore[type-var]
+    assert ran == sorted(set(ran))
     assert len(ran) + skipped == 1 + rule.count(START, now)
     assert waiting == rule.next_after(now)
 

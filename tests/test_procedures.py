@@ -210,7 +210,7 @@ def test_a_function_that_cannot_run_is_refused(func: Any, message: str) -> None:
 
 def test_a_decorator_with_a_positional_time_says_what_to_write() -> None:
     with pytest.raises(TypeError, match="'20:00' is no function; say what it is: at='20:00'"):
-        schedule_daily("20:00")  # type: ignore[type-var]
+        schedule_daily("20:00")  # type: ignore[call-overload]
 
 
 def test_a_name_is_needed_and_has_its_length() -> None:

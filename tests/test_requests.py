@@ -125,10 +125,10 @@ def test_progress_reaches_whoever_runs_the_job() -> None:
     BaseRequest().progress(3)  # nobody runs it: nobody hears
 
 
-@pytest.mark.parametrize("numbers", [(float("nan"),), (1, float("inf"))])
-def test_progress_is_a_finite_number(numbers: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(("done", "total"), [(float("nan"), None), (1, float("inf"))])
+def test_progress_is_a_finite_number(done: float, total: float | None) -> None:
     with pytest.raises(ValueError, match="takes finite numbers, not"):
-        BaseRequest(sink=Sink()).progress(*numbers)
+        BaseRequest(sink=Sink()).progress(done, total)
     with pytest.raises(TypeError, match="must be real number, not str"):
         BaseRequest(sink=Sink()).progress("half")  # type: ignore[arg-type]
 
