@@ -214,9 +214,6 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         attempts: Any = self.max_attempts
         if isinstance(attempts, int) and attempts < 1:
             errors["max_attempts"] = _("A job needs at least one attempt.")
-        if not self.disabled:
-            # Who unticks "disabled" does not mean to be told about its other field.
-            self.disabled_until = None
         if errors:
             raise ValidationError(errors)
 
@@ -228,6 +225,9 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         """
         if not self.name and self.procedure:
             self.name = str(self.procedure)
+        if not self.disabled:
+            # Who unticks "disabled" does not mean to be told about its other field.
+            self.disabled_until = None
         using = kwargs.get("using") or self._state.db or router.db_for_write(type(self))
         if self._state.adding or kwargs.get("force_insert"):
             self._schedule_first(clock.db_now(using))

@@ -117,7 +117,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"arguments": [1]}, "arguments"),
     ({"arguments": "text"}, "arguments"),
     ({"arguments": {"x": object()}}, "arguments"),
-    ({"disabled_until": NOW}, "disabled_until"),
     ({"procedure": "nothing"}, "procedure"),
     ({"procedure": ""}, "procedure"),
     ({"procedure": None}, "procedure"),
@@ -452,6 +451,19 @@ def test_a_tick_in_the_form_disables_and_enables_as_well(held: Clock) -> None:
     fresh = stored(task)
     assert fresh.next_run_at == NOW.replace(microsecond=0) + timedelta(hours=6)
     assert fresh.failures == 0
+
+
+def test_only_a_disabled_task_waits_for_its_end() -> None:
+    task = make(disabled_until=NOW)
+    assert stored(task).disabled_until is None
+    task.disable("for a day", until=NOW)
+    task.disabled = False
+    task.full_clean()
+    task.save()
+    assert stored(task).disabled_until is None
+    task.disabled_until = NOW
+    task.save()
+    assert stored(task).disabled_until is None
 
 
 def test_enabling_goes_by_the_row_s_rule(held: Clock) -> None:
