@@ -42,7 +42,9 @@ atexit.register(flush, EXIT_PATIENCE)
 
 
 def _on_decision(decision: Decision, **kwargs: Any) -> None:
-    if decision.kind not in KINDS or decision.who or not settings.ADMINS or _was_told(decision):
+    # What linod decides of itself names the job that failed, or quarantines the row.
+    by_linod = decision.kind == Decision.Kind.QUARANTINED or decision.job is not None
+    if decision.kind not in KINDS or not by_linod or not settings.ADMINS or _was_told(decision):
         return
     letter = _letter(decision)
     if letter is None:

@@ -1,6 +1,6 @@
 """Many rows in one statement: inserts and conditional updates.
 
-Each row brings its own values and its own conditions; the count says how many rows met them.
+Each row brings its own values and its own conditions; the count must say that all rows met them.
 What is the same in all rows is written once. PostgreSQL and MariaDB get one statement that joins
 the table with the given rows (one round trip); SQLite, which has no round trips, gets one prepared
 statement that is run for each row.
@@ -18,60 +18,116 @@ from typing import Any
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from linod.exceptions import LinodError
+
 Row = Sequence[Any]
+Names = tuple[str, ...]
 
 
-def insert(
-    connection: BaseDatabaseWrapper,
-    model: type[models.Model],
-    names: tuple[str, ...],
-    rows: Sequence[Row],
-) -> None:
-    """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
-    if not rows:
-        return
-    table = _table(connection.alias, model, names)
-    given = _given(connection, table, rows, key=0)
-    sql = f"INSERT INTO {table.name} ({', '.join(table.columns)})"
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            sql = f"{sql} VALUES ({', '.join(['%s'] * len(names))})"
-            cursor.executemany(sql, given.as_rows())
+class Mismatch(LinodError):
+    """A conditional statement met fewer rows than it was given."""
+
+
+class Batch:
+    """Statements that belong together, sent in their order; on PostgreSQL in one round trip.
+
+    ``with Batch(connection) as batch:`` sends what was collected at the end of the block.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self._waiting: list[tuple[str, list[Any], int | None]] = []
+
+    def insert(self, model: type[models.Model], names: Names, rows: Sequence[Row]) -> None:
+        """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
+        if not rows:
+            return
+        table = _table(self.connection.alias, model, names)
+        given = _given(self.connection, table, rows, key=0)
+        sql = f"INSERT INTO {table.name} ({', '.join(table.columns)})"
+        if self.connection.vendor == "sqlite":
+            values = f"VALUES ({', '.join(['%s'] * len(names))})"
+            self._run_for_each(f"{sql} {values}", given, None)
             return
         terms = given.terms
-        if connection.vendor == "postgresql":
+        if self.connection.vendor == "postgresql":
             terms = [f"{term}::{kind}" for term, kind in zip(terms, table.types, strict=True)]
-        rows_sql, params = given.as_derived_table(connection.vendor)
+        rows_sql, params = given.as_derived_table(self.connection.vendor)
         sql = f"{sql} SELECT {', '.join(terms)} FROM {rows_sql}"
-        cursor.execute(sql, [*given.same.values(), *params])
+        self._waiting.append((sql, [*given.same.values(), *params], None))
 
+    def change(
+        self, model: type[models.Model], new: Names, where: Names, rows: Sequence[Row]
+    ) -> None:
+        """Update rows: each gives the new values, then the values that must stand.
 
-def update(
-    connection: BaseDatabaseWrapper,
-    model: type[models.Model],
-    *,
-    change: tuple[str, ...],
-    where: tuple[str, ...],
-    rows: Sequence[Row],
-) -> int:
-    """Update rows: each gives the new values, then the values that must stand.
+        ``where`` begins with the primary key. :class:`Mismatch` unless all rows met them.
+        """
+        self._update(model, new, where, rows, expected=len(rows))
 
-    ``where`` begins with the primary key. Returns how many rows were changed; the caller compares
-    it with ``len(rows)``.
-    """
-    if not rows:
-        return 0
-    table = _table(connection.alias, model, change + where)
-    given = _given(connection, table, rows, key=len(change))
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
+    def update(
+        self, model: type[models.Model], new: Names, where: Names, rows: Sequence[Row]
+    ) -> None:
+        """:meth:`change` for rows that may be gone: whoever does not meet it is left alone."""
+        self._update(model, new, where, rows, expected=None)
+
+    def _update(
+        self,
+        model: type[models.Model],
+        new: Names,
+        where: Names,
+        rows: Sequence[Row],
+        expected: int | None,
+    ) -> None:
+        if not rows:
+            return
+        table = _table(self.connection.alias, model, new + where)
+        given = _given(self.connection, table, rows, key=len(new))
+        if self.connection.vendor == "sqlite":
             terms = [f"{column} = %s" for column in table.columns]
-            changes, held = terms[: len(change)], terms[len(change) :]
+            changes, held = terms[: len(new)], terms[len(new) :]
             sql = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {' AND '.join(held)}"
-            cursor.executemany(sql, given.as_rows())
+            self._run_for_each(sql, given, expected)
         else:
-            cursor.execute(*_joined(connection.vendor, table, given, len(change)))
-        return int(cursor.rowcount)
+            sql, params = _joined(self.connection.vendor, table, given, len(new))
+            self._waiting.append((sql, params, expected))
+
+    def _run_for_each(self, sql: str, given: _Given, expected: int | None) -> None:
+        """SQLite has no round trips to save: at once, one prepared statement for each row."""
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql, given.as_rows())
+            _compare(cursor.rowcount, expected)
+
+    def send(self) -> None:
+        """Send what was collected."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        options = self.connection.settings_dict.get("OPTIONS") or {}
+        together = self.connection.vendor == "postgresql" and not options.get("server_side_binding")
+        with self.connection.cursor() as cursor:
+            if together:
+                params = [param for _sql, params, _expected in waiting for param in params]
+                cursor.execute("; ".join(sql for sql, _params, _expected in waiting), params)
+                for _sql, _params, expected in waiting:
+                    _compare(cursor.rowcount, expected)
+                    cursor.nextset()
+                return
+            for sql, params, expected in waiting:
+                cursor.execute(sql, params)
+                _compare(cursor.rowcount, expected)
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None:
+            self.send()
+
+
+def _compare(count: int, expected: int | None) -> None:
+    if expected is not None and count != expected:
+        raise Mismatch(f"{count} of {expected} rows met the conditions")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from django.db import DataError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, QuerySet
 
-from linod import agenda, bulk, clock, transactions
+from linod import agenda, clock, transactions
+from linod.bulk import Batch, Mismatch
 from linod.exceptions import AlreadyRunning
-from linod.groups import Mismatch, change, in_groups
+from linod.groups import in_groups
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
@@ -80,9 +81,12 @@ def claim(terms: Terms, candidates: Sequence[Candidate], slots: int) -> list[Cla
             for position, job in enumerate(jobs):
                 job.state = State.RUNNING if position < free else State.CLAIMED
                 job.start_time = now if position < free else None
-            _insert(connection, terms, jobs, now)
-            _advance(connection, mine, now)
+            with Batch(connection) as batch:
+                _insert(batch, terms, jobs, now)
+                _advance(batch, mine, now)
             for candidate in mine:
+                if candidate.job is None:
+                    _move_on(terms.using, candidate)
                 _note_plan(terms.using, candidate)
         got.extend(jobs)
 
@@ -106,9 +110,7 @@ def _locked(
     return [c for c in group if found.get(c.task_id) == (c.version, c.next_run_at, c.requested_at)]
 
 
-def _insert(
-    connection: BaseDatabaseWrapper, terms: Terms, jobs: Sequence[Claimed], now: datetime
-) -> None:
+def _insert(batch: Batch, terms: Terms, jobs: Sequence[Claimed], now: datetime) -> None:
     until = now + timedelta(seconds=terms.lease)
     rows = [
         (
@@ -119,36 +121,31 @@ def _insert(
         )
         for job in jobs
     ]  # fmt: skip
-    bulk.insert(connection, Job, NEW_JOB, rows)
+    batch.insert(Job, NEW_JOB, rows)
 
 
-def _advance(
-    connection: BaseDatabaseWrapper, candidates: Sequence[Candidate], now: datetime
-) -> None:
+def _advance(batch: Batch, candidates: Sequence[Candidate], now: datetime) -> None:
     """Move tasks on, with what was read in the WHERE: requested ones and due ones apart."""
-    asked = [c for c in candidates if c.requested_at is not None]
-    due = [c for c in candidates if c.requested_at is None and not c.fault]
-    change(
-        connection,
+    batch.change(
         BackgroundTask,
         ("requested_at", "requested_by", "last_start_time", "last_end_time"),
         ("id", "requested_at"),
-        [(None, None, now, None, c.task_id, c.requested_at) for c in asked],
+        [
+            (None, None, now, None, c.task_id, c.requested_at)
+            for c in candidates
+            if c.requested_at is not None
+        ],
     )
-    change(
-        connection,
+    batch.change(
         BackgroundTask,
         ("next_run_at", "last_start_time", "last_end_time"),
         ("id", "version", "next_run_at"),
         [
             (c.plan.next_run_at, now, None, c.task_id, c.version, c.next_run_at)
-            for c in due
-            if c.job is not None
+            for c in candidates
+            if c.requested_at is None and c.job is not None
         ],
     )
-    for candidate in candidates:
-        if candidate.job is None:
-            _move_on(connection.alias, candidate)
 
 
 def _move_on(using: str, candidate: Candidate) -> None:
@@ -236,12 +233,16 @@ def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
         job = agenda.new_job(row, terms.owner, now, Job.Trigger.REQUEST)
         job.requested_by_id, job.start_time = user_id, now
         active = Job.objects.using(terms.using).filter(active_task=task.pk).first()
+        if active is not None and active.owner == terms.owner:
+            # An earlier try was committed, only its answer was lost.
+            return agenda.from_row(active, terms.owner)
         if active is not None:
             raise AlreadyRunning(
                 f"{task} is already running, by {active.host or 'another process'}"
             )
-        _insert(connection, terms, [job], now)
-        _start_tasks(connection, [job], now)
+        with Batch(connection) as batch:
+            _insert(batch, terms, [job], now)
+            _start_tasks(batch, [job], now)
     return job
 
 
@@ -269,8 +270,9 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
                  terms.host, terms.revision, old.id, State.WAITING, old.fence)
                 for new, old in zip(taken, group, strict=True)
             ]  # fmt: skip
-            change(connection, Job, columns, ("id", "state", "fence"), rows)
-            _start_tasks(connection, taken, now)
+            with Batch(connection) as batch:
+                batch.change(Job, columns, ("id", "state", "fence"), rows)
+                _start_tasks(batch, taken, now)
         got.extend(taken)
 
     in_groups(jobs, together, lambda job, error: None)
@@ -282,10 +284,10 @@ def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
     return replace(job, owner=terms.owner, fence=job.fence + 1, state=state, start_time=start)
 
 
-def _start_tasks(connection: BaseDatabaseWrapper, jobs: Iterable[Claimed], now: datetime) -> None:
+def _start_tasks(batch: Batch, jobs: Iterable[Claimed], now: datetime) -> None:
     rows = [(now, None, job.task_id) for job in jobs if job.task_id is not None]
     columns = ("last_start_time", "last_end_time")
-    bulk.update(connection, BackgroundTask, change=columns, where=("id",), rows=rows)
+    batch.update(BackgroundTask, columns, ("id",), rows)
 
 
 # The gate: a claimed job begins
@@ -295,8 +297,8 @@ def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
     """Let claimed jobs begin: their bodies may start once, and only after this. Returns those."""
 
     def together(group: Sequence[Claimed]) -> None:
-        with transactions.write(terms.using) as connection:
-            _pass(connection, terms, group, now)
+        with transactions.write(terms.using) as connection, Batch(connection) as batch:
+            _pass(batch, terms, group, now)
 
     passed = in_groups(jobs, together, lambda job, error: None)
     for job in passed:
@@ -304,11 +306,9 @@ def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
     return passed
 
 
-def _pass(
-    connection: BaseDatabaseWrapper, terms: Terms, jobs: Sequence[Claimed], now: datetime
-) -> None:
+def _pass(batch: Batch, terms: Terms, jobs: Sequence[Claimed], now: datetime) -> None:
     rows = [(State.RUNNING, now, job.id, terms.owner, job.fence, State.CLAIMED) for job in jobs]
-    change(connection, Job, ("state", "start_time"), MINE, rows)
+    batch.change(Job, ("state", "start_time"), MINE, rows)
 
 
 # Finish: what came of a job
@@ -320,18 +320,22 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
 
     def together(group: Sequence[Finished]) -> None:
         with transactions.write(terms.using) as connection:
-            _record(connection, terms, group)
+            with Batch(connection) as batch:
+                _record(batch, terms, group)
+            _follow_up(terms, group)
 
     def alone(each: Finished, error: Exception) -> None:
-        if isinstance(error, Mismatch) and not _is_recorded(terms, each):
+        if _is_recorded(terms, each):
+            return
+        if isinstance(error, Mismatch):
             refused.append(each)
-        elif isinstance(error, DataError | IntegrityError):
-            # What it says cannot be stored; that it ended must be.
-            plain = replace(
-                each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
-                message="", progress=None,
-            )  # fmt: skip
-            together([plain])
+            return
+        # What it says cannot be stored; that it ended must be.
+        plain = replace(
+            each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
+            message="", progress=None,
+        )  # fmt: skip
+        in_groups([plain], together, lambda again, error: refused.append(each))
 
     in_groups(ended, together, alone)
     return refused
@@ -347,8 +351,10 @@ def finish_and_gate(
     if ended and jobs:
         try:
             with transactions.write(terms.using) as connection:
-                _record(connection, terms, ended)
-                _pass(connection, terms, jobs, now)
+                with Batch(connection) as batch:
+                    _record(batch, terms, ended)
+                    _pass(batch, terms, jobs, now)
+                _follow_up(terms, ended)
         except (Mismatch, IntegrityError, DataError) as error:
             logger.debug("One by one: %s", error)
         else:
@@ -358,13 +364,16 @@ def finish_and_gate(
     return finish(terms, ended), gate(terms, jobs, now)
 
 
-def _record(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
+def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     ordered = sorted(ended, key=lambda each: each.job.task_id or 0)
-    _end_jobs(connection, terms, [e for e in ordered if not _runs_again(e)])
-    _rerun_jobs(connection, terms, [e for e in ordered if _runs_again(e)])
-    _store_logs(connection, [(e.job, e.pieces, e.log) for e in ordered if e.log])
-    _end_tasks(connection, ordered)
-    for each in ordered:
+    _end_jobs(batch, terms, [e for e in ordered if not _runs_again(e)])
+    _rerun_jobs(batch, terms, [e for e in ordered if _runs_again(e)])
+    _store_logs(batch, [(e.job, e.pieces, e.log) for e in ordered if e.log])
+    _end_tasks(batch, ordered)
+
+
+def _follow_up(terms: Terms, ended: Sequence[Finished]) -> None:
+    for each in ended:
         if each.state in (State.FAILED, State.TIMED_OUT):
             _after_failure(terms, each)
 
@@ -377,7 +386,7 @@ def _is_recorded(terms: Terms, each: Finished) -> bool:
     return mine.filter(end_time=each.end_time).exists()
 
 
-def _end_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
+def _end_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     columns = ("state", "error", "result", "progress", "start_time", "end_time", "active_task",
               "lease_until")  # fmt: skip
     rows = [
@@ -385,38 +394,36 @@ def _end_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Fin
          e.job.id, terms.owner, e.job.fence, State.RUNNING)
         for e in ended
     ]  # fmt: skip
-    change(connection, Job, columns, MINE, rows)
+    batch.change(Job, columns, MINE, rows)
 
 
 def _runs_again(ended: Finished) -> bool:
     return ended.state == State.LOST and may_rerun(ended.job)
 
 
-def _rerun_jobs(connection: BaseDatabaseWrapper, terms: Terms, ended: Sequence[Finished]) -> None:
+def _rerun_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     rows = [
         (*_rerun(e.job, e.end_time), e.job.id, terms.owner, e.job.fence, State.RUNNING)
         for e in ended
     ]
-    change(connection, Job, RERUN, MINE, rows)
+    batch.change(Job, RERUN, MINE, rows)
 
 
-def _store_logs(
-    connection: BaseDatabaseWrapper, pieces: Sequence[tuple[Claimed, int, str]]
-) -> None:
+def _store_logs(batch: Batch, pieces: Sequence[tuple[Claimed, int, str]]) -> None:
     rows = [(job.id, job.fence * PIECES + n, text) for job, n, text in pieces]
-    bulk.insert(connection, JobLog, ("job", "n", "text"), rows)
+    batch.insert(JobLog, ("job", "n", "text"), rows)
 
 
-def _end_tasks(connection: BaseDatabaseWrapper, ended: Sequence[Finished]) -> None:
+def _end_tasks(batch: Batch, ended: Sequence[Finished]) -> None:
     """Show the last run on its task; a task that was deleted meanwhile stays deleted."""
     seen = [e for e in ended if e.job.task_id is not None]
     well = [e for e in seen if e.state == State.SUCCEEDED]
     rows = [(e.start_time, e.end_time, e.message, 0, e.job.task_id) for e in well]
     columns: tuple[str, ...] = ("last_start_time", "last_end_time", "message", "failures")
-    bulk.update(connection, BackgroundTask, change=columns, where=("id",), rows=rows)
+    batch.update(BackgroundTask, columns, ("id",), rows)
     others = [e for e in seen if e.state != State.SUCCEEDED]
     short = [(e.start_time, e.end_time, e.message, e.job.task_id) for e in others]
-    bulk.update(connection, BackgroundTask, change=columns[:3], where=("id",), rows=short)
+    batch.update(BackgroundTask, columns[:3], ("id",), short)
 
 
 def _after_failure(terms: Terms, ended: Finished) -> None:
@@ -502,21 +509,22 @@ def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
             rows = mine.filter(pk__in=[job.id for job, *_rest in pieces])
             fences = dict(rows.values_list("pk", "fence"))
             held = [piece for piece in pieces if fences.get(piece[0].id) == piece[0].fence]
-            _store_logs(connection, [(job, n, text) for job, n, text, _progress in held if text])
-            _show_progress(connection, terms, held)
+            with Batch(connection) as batch:
+                _store_logs(batch, [(job, n, text) for job, n, text, _progress in held if text])
+                _show_progress(batch, terms, held)
     return list(mine.exclude(cancel_requested_at=None).values_list("pk", flat=True))
 
 
-def _show_progress(connection: BaseDatabaseWrapper, terms: Terms, pieces: Sequence[Piece]) -> None:
+def _show_progress(batch: Batch, terms: Terms, pieces: Sequence[Piece]) -> None:
     """Write how far jobs are; one whose body holds its row (``ar.guard()``) is shown later."""
     shown = {
         job.id: (progress, job.id, job.fence) for job, _n, _text, progress in pieces if progress
     }
     rows = Job.objects.using(terms.using).filter(pk__in=shown)
-    if connection.features.has_select_for_update_skip_locked:
+    if batch.connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
     free = [shown[pk] for pk in rows.values_list("pk", flat=True)] if shown else []
-    bulk.update(connection, Job, change=("progress",), where=("id", "fence"), rows=free)
+    batch.update(Job, ("progress",), ("id", "fence"), free)
 
 
 # Leases
@@ -562,47 +570,42 @@ def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
                 (terms.owner, job.fence + 1, until, job.id, State.CLAIMED, job.fence, lease)
                 for lease, job in group
             ]
-            change(connection, Job, ("owner", "fence", "lease_until"), SILENT, rows)
+            with Batch(connection) as batch:
+                batch.change(Job, ("owner", "fence", "lease_until"), SILENT, rows)
             for _lease, job in group:
                 _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, "its daemon was silent")
         got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in group)
 
     def lose(group: Sequence[Expired]) -> None:
         with transactions.write(terms.using) as connection:
-            _lose(connection, terms, group, now)
+            with Batch(connection) as batch:
+                _lose(batch, group, now)
+            for _lease, job in group:
+                _note_job(terms.using, Decision.Kind.LOST, job, SILENCE)
 
     in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
     in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
     return got
 
 
-def _lose(
-    connection: BaseDatabaseWrapper,
-    terms: Terms,
-    group: Sequence[Expired],
-    now: datetime,
-) -> None:
-    reason = "its daemon was silent for a lease while the job ran"
+def _lose(batch: Batch, group: Sequence[Expired], now: datetime) -> None:
     again = [(lease, job) for lease, job in group if may_rerun(job)]
     lost = [(lease, job) for lease, job in group if not may_rerun(job)]
     rows: list[tuple[Any, ...]]
     rows = [(*_rerun(job, now), job.id, State.RUNNING, job.fence, lease) for lease, job in again]
-    change(connection, Job, RERUN, SILENT, rows)
+    batch.change(Job, RERUN, SILENT, rows)
     columns = ("state", "error", "end_time", "active_task", "lease_until", "fence")
     rows = [
-        (State.LOST, reason, now, None, None, job.fence + 1,
+        (State.LOST, SILENCE, now, None, None, job.fence + 1,
          job.id, State.RUNNING, job.fence, lease)
         for lease, job in lost
     ]  # fmt: skip
-    change(connection, Job, columns, SILENT, rows)
-    rows = [(now, f"Lost: {reason}", j.task_id) for _, j in group if j.task_id is not None]
-    bulk.update(
-        connection, BackgroundTask, change=("last_end_time", "message"), where=("id",), rows=rows
-    )
-    for _lease, job in group:
-        _note_job(terms.using, Decision.Kind.LOST, job, reason)
+    batch.change(Job, columns, SILENT, rows)
+    rows = [(now, f"Lost: {SILENCE}", j.task_id) for _, j in group if j.task_id is not None]
+    batch.update(BackgroundTask, ("last_end_time", "message"), ("id",), rows)
 
 
+SILENCE = "its daemon was silent for a lease while the job ran"
 RERUN = ("state", "attempt", "fence", "owner", "active_task", "lease_until", "start_time",
          "available_at")  # fmt: skip
 
@@ -641,7 +644,8 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
                  job.id, terms.owner, job.fence, State.CLAIMED)
                 for job in group
             ]  # fmt: skip
-            change(connection, Job, columns, MINE, rows)
+            with Batch(connection) as batch:
+                batch.change(Job, columns, MINE, rows)
 
     in_groups(jobs, together, lambda job, error: None)
 

@@ -11,10 +11,11 @@
     |-- InsideTransaction     a run was asked for inside a database transaction
     |-- ChangedMeanwhile      somebody else changed the row since it was read
     |-- NotMine               the job belongs to somebody else by now
-    |-- MissingExtra          an optional package is needed and absent
-    `-- Interruption          what stops a body from outside
-        |-- JobCancelled
-        `-- JobTimedOut
+    `-- MissingExtra          an optional package is needed and absent
+
+    Interruption              what stops a body from outside; no Exception
+    |-- JobCancelled
+    `-- JobTimedOut
 """
 
 
@@ -63,8 +64,12 @@ class MissingExtra(LinodError):
     """An optional package is needed for this and is not installed."""
 
 
-class Interruption(LinodError):
-    """Raised inside a body to stop it from outside."""
+class Interruption(BaseException):
+    """Raised inside a body to stop it from outside.
+
+    No Exception, as ``asyncio.CancelledError`` is none: a body's ``except Exception`` around one of
+    many items must not swallow it.
+    """
 
 
 class JobCancelled(Interruption):

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,20 @@ LOOK_BACK = 50
 BRIEF = 0.001
 
 
+def _contain(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """Make a task; one that a body starts must not end the loop by SystemExit or an interrupt."""
+    if capture.current.get() is not None:
+        coroutine = _contained(coroutine)
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"{type(error).__name__} in a task of a procedure") from error
+
+
 class Executor:
     """So many slots, and what runs in them.
 
@@ -51,6 +65,7 @@ class Executor:
         self.running: dict[uuid.UUID, Execution] = {}
         self._wake = wake
         self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(_contain)
         self._arrived: deque[tuple[Execution, Finished]] = deque()
         self._told = False
         self._ended: list[Finished] = []

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import DataError, IntegrityError
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Model
 
-from linod import bulk
-from linod.exceptions import LinodError
+from linod.bulk import Mismatch
 
 Row = TypeVar("Row")
-Names = tuple[str, ...]
-
-
-class Mismatch(LinodError):
-    """A conditional statement met fewer rows than it was given."""
-
-
-def change(
-    connection: BaseDatabaseWrapper,
-    model: type[Model],
-    new: Names,
-    where: Names,
-    rows: Sequence[Sequence[Any]],
-) -> None:
-    """Update rows, each by its own values and conditions; :class:`Mismatch` unless all met them."""
-    count = bulk.update(connection, model, change=new, where=where, rows=rows)
-    if count != len(rows):
-        raise Mismatch(f"{count} of {len(rows)} rows met the conditions")
 
 
 def in_groups(

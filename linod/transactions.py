@@ -82,5 +82,6 @@ def bound_session(using: str) -> None:
 def is_passing(error: BaseException) -> bool:
     """Whether the same statements may work in a moment: a lock, a deadlock, a lost connection."""
     if isinstance(error, OperationalError | InterfaceError):
-        return True
+        # SQLite says OperationalError of a table that is missing, too: no wait makes one.
+        return not str(error).startswith("no such ")
     return isinstance(error, DatabaseError) and "deadlock" in str(error).lower()

@@ -14,6 +14,7 @@ LINOD_TEST_WHEEL        (empty)               1: the installed linod is tested, 
 """
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,14 @@ def redis_url() -> str:
             pytest.fail(f"LINOD_REQUIRE_SERVICES=1, but {absence}")
         pytest.skip(absence)
     return url
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let lone surrogates, which some tests log, pass through the pipe of parallel workers."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name, text in report.sections
+    ]
+    return report

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from linod import bulk, clock
+from linod import clock
+from linod.bulk import Batch, Mismatch
 from linod.history import Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
@@ -40,7 +41,8 @@ def rows(count: int, **same: Any) -> list[tuple[Any, ...]]:
 
 
 def insert(given: list[tuple[Any, ...]]) -> None:
-    bulk.insert(connection, Job, NAMES, given)
+    with Batch(connection) as batch:
+        batch.insert(Job, NAMES, given)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 150])
@@ -58,14 +60,12 @@ def test_a_key_that_is_taken_refuses_the_whole_group() -> None:
     assert Job.objects.count() == 0
 
 
-def update(given: list[tuple[Any, ...]]) -> int:
-    return bulk.update(
-        connection,
-        Job,
-        change=("state", "progress", "end_time"),
-        where=("id", "state", "attempt"),
-        rows=given,
-    )
+NEW, HELD = ("state", "progress", "end_time"), ("id", "state", "attempt")
+
+
+def change(given: list[tuple[Any, ...]]) -> None:
+    with Batch(connection) as batch:
+        batch.change(Job, NEW, HELD, given)
 
 
 def test_each_row_changes_by_its_own_values() -> None:
@@ -76,51 +76,79 @@ def test_each_row_changes_by_its_own_values() -> None:
         (f"s{n}", {"done": n}, now + timedelta(minutes=n), row[0], "running", 1)
         for n, row in enumerate(given)
     ]
-    assert update(changes) == 5
+    change(changes)
     stored = Job.objects.order_by("due_at").values_list("state", "progress", "end_time")
-    assert list(stored) == [change[:3] for change in changes]
+    assert list(stored) == [each[:3] for each in changes]
 
 
-def test_the_count_says_how_many_met_their_conditions() -> None:
+def test_a_row_that_does_not_meet_its_conditions_is_a_mismatch() -> None:
     given = rows(6)
     insert(given)
     ids = [row[0] for row in given]
-    assert update([("x", None, None, pk, "running", 1) for pk in ids[:2]]) == 2
+    change([("x", None, None, pk, "running", 1) for pk in ids[:2]])
     mixed = [("y", None, None, pk, "running", 1) for pk in ids]
     mixed[5] = ("y", None, None, ids[5], "running", 2)
     mixed.append(("y", None, None, time_ordered_uuid(), "running", 1))
-    assert update(mixed) == 3
+    with pytest.raises(Mismatch, match="3 of 7 rows"), transaction.atomic():
+        change(mixed)
+    assert Job.objects.filter(state="y").count() == 0
+    with Batch(connection) as batch:
+        batch.update(Job, NEW, HELD, mixed)
     assert [job.state for job in Job.objects.order_by("due_at")] == [
         "x", "x", "y", "y", "y", "running",
     ]  # fmt: skip
-    assert update([]) == 0
+    change([])
 
 
 def test_a_row_that_has_the_values_already_counts() -> None:
     (given,) = rows(1)
     insert([given])
     same = [("running", None, None, given[0], "running", 1)]
-    assert update(same) == 1
-    assert update(same) == 1
+    change(same)
+    change(same)
+
+
+def test_each_statement_of_a_batch_is_counted() -> None:
+    given = rows(3)
+    insert(given)
+    ids = [row[0] for row in given]
+    batch = Batch(connection)
+
+    def change_all() -> None:
+        for pk, attempt in zip(ids, (1, 2, 1), strict=True):
+            batch.change(Job, NEW, HELD, [("x", None, None, pk, "running", attempt)])
+        batch.send()
+
+    with pytest.raises(Mismatch, match="0 of 1 rows"), transaction.atomic():
+        change_all()
+    assert Job.objects.filter(state="running").count() == 3
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL only")
+def test_a_batch_is_one_round_trip(django_assert_num_queries: Any) -> None:
+    given = rows(2)
+    with django_assert_num_queries(1), Batch(connection) as batch:
+        batch.insert(Job, NAMES, given)
+        batch.change(Job, NEW, HELD, [("x", None, None, row[0], "running", 1) for row in given])
+    assert Job.objects.filter(state="x").count() == 2
 
 
 def test_none_is_stored_as_null() -> None:
     (given,) = rows(1)
     insert([given])
-    assert update([("x", {"done": 1}, clock.db_now(), given[0], "running", 1)]) == 1
-    assert update([("y", None, None, given[0], "x", 1)]) == 1
+    change([("x", {"done": 1}, clock.db_now(), given[0], "running", 1)])
+    change([("y", None, None, given[0], "x", 1)])
     assert Job.objects.filter(progress__isnull=True, end_time__isnull=True).count() == 1
 
 
 def test_texts_of_one_type_and_numbers_of_another() -> None:
     task = BackgroundTask.objects.create(procedure=Procedure(None, "noop"), timeout=1.5)
-    count = bulk.update(
-        connection,
-        BackgroundTask,
-        change=("timeout", "message", "failures"),
-        where=("id", "version"),
-        rows=[(None, "m" * 100_000, 3, task.pk, 0)],
-    )
-    assert count == 1
+    with Batch(connection) as batch:
+        batch.change(
+            BackgroundTask,
+            ("timeout", "message", "failures"),
+            ("id", "version"),
+            [(None, "m" * 100_000, 3, task.pk, 0)],
+        )
     task.refresh_from_db()
     assert (task.timeout, len(task.message), task.failures) == (None, 100_000, 3)

@@ -219,10 +219,10 @@ def test_what_cannot_be_stored_does_not_hide_the_end(monkeypatch: pytest.MonkeyP
     (job,) = claim_all(mine := terms())
     original = claims._store_logs
 
-    def refuse(connection: Any, pieces: Any) -> None:
+    def refuse(batch: Any, pieces: Any) -> None:
         if pieces:
             raise DataError("invalid byte sequence")
-        original(connection, pieces)
+        original(batch, pieces)
 
     monkeypatch.setattr(claims, "_store_logs", refuse)
     assert claims.finish(mine, [end_of(job, log="bad")]) == []

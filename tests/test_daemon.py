@@ -181,6 +181,40 @@ def test_whatever_a_body_raises_the_daemon_goes_on(error: BaseException, is_asyn
     assert task.status == "Disabled"
 
 
+def test_a_task_of_an_async_body_cannot_end_the_daemon() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def careless(ar: Any) -> None:
+        """Start a task that leaves."""
+        await asyncio.create_task(leave())
+
+    task, other = make_task(careless), make_task(lambda ar: None, "other")
+    task.request_run()
+    with running_daemon():
+        (job,) = ended_jobs()
+        other.request_run()
+        ended_jobs(1, task=other, state="succeeded")
+    assert job.state == "failed"
+    assert "SystemExit in a task of a procedure" in job.error
+
+
+def test_a_body_that_catches_exceptions_is_stopped_all_the_same() -> None:
+    def stubborn(ar: Any) -> None:
+        """Go on whatever happens to one item."""
+        while True:
+            try:
+                threading.Event().wait(0.01)
+                ar.check_cancelled()
+            except Exception:  # noqa: BLE001 - as bodies do
+                logging.getLogger("elsewhere").debug("go on")
+
+    make_task(stubborn, timeout=0.2).request_run()
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert job.state == "timed_out"
+
+
 def test_a_warning_is_a_success_whose_text_is_kept() -> None:
     def warn(ar: Any) -> None:
         """Raise a warning."""
