@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
-import threading
 import time
 import uuid
 from collections import deque
@@ -20,6 +18,7 @@ from linod import capture
 from linod.exceptions import Interruption, JobCancelled, JobTimedOut
 from linod.execution import Execution
 from linod.records import Claimed, Finished
+from linod.workers import Workers
 
 logger = logging.getLogger("linod")
 
@@ -30,7 +29,9 @@ STUCK_AFTER = 30.0
 #: How many ended bodies the measured duration looks back on.
 LOOK_BACK = 50
 #: Seconds below which bodies are worth waiting for.
-BRIEF = 0.001
+BRIEF = 0.005
+#: Seconds that those which ended wait for the others of their group, at most.
+TOGETHER = 0.005
 
 
 def _contain(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -67,14 +68,13 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(_contain)
         self._arrived: deque[tuple[Execution, Finished]] = deque()
-        self._told = False
+        self._is_told = False
         self._ended: list[Finished] = []
         self._durations: deque[float] = deque(maxlen=LOOK_BACK)
         self._interrupted: dict[uuid.UUID, float] = {}
         self._timers: dict[uuid.UUID, list[asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
-        self._threads = 0
+        self._workers = Workers(slots, self.run_job)
 
     @property
     def free(self) -> int:
@@ -83,6 +83,7 @@ class Executor:
 
     def start(self, jobs: Sequence[Claimed]) -> None:
         """Begin the bodies of jobs that have passed the gate; their slots must be free."""
+        sync = []
         for job in jobs:
             execution = Execution(job, self.using, self.moment, user=self.user)
             if execution.log.level < logging.INFO:
@@ -95,45 +96,51 @@ class Executor:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
-                self._hand_over(execution)
+                sync.append(execution)
+        if sync:
+            self._workers.give(sync)
 
     def run_job(self, execution: Execution) -> None:
         """Run one sync job in a worker's thread."""
         close_old_connections()
         finished = execution.run()
         close_old_connections()
-        self._arrived.append((execution, finished))
-        if not self._told:
-            # One call for all that arrive until the loop gets to it.
-            self._told = True
-            # A body that outlives the daemon's loop was given up: nobody waits for it.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._note_arrivals)
+        self._arrive(execution, finished)
 
     async def _run_async(self, execution: Execution) -> None:
-        self._arrived.append((execution, await execution.arun()))
-        self._note_arrivals()
-
-    def _hand_over(self, execution: Execution) -> None:
-        if self._threads < min(len(self.running), self.slots):
-            self._threads += 1
-            name = f"linod-worker-{self._threads}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
-        self._work.put(execution)
-
-    def _serve(self) -> None:
-        while (execution := self._work.get()) is not None:
-            self.run_job(execution)
+        self._arrive(execution, await execution.arun())
 
     def close(self) -> None:
         """Let the idle threads end."""
-        for _thread in range(self._threads):
-            self._work.put(None)
+        self._workers.close()
 
     # What has ended
 
+    def _arrive(self, execution: Execution, finished: Finished) -> None:
+        """Tell the loop, from any thread: once for all that end at about the same time."""
+        self._arrived.append((execution, finished))
+        if len(self._arrived) >= len(self.running):
+            self._tell(self._note_arrivals)
+        elif not self._is_told:
+            self._is_told = True
+            self._tell(self._note_soon)
+
+    def _tell(self, action: Callable[[], None]) -> None:
+        # A body that outlives the daemon's loop was given up: nobody waits for it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(action)
+
+    def _note_soon(self) -> None:
+        """Let bodies that take no longer than a commit end, to be recorded together."""
+        if self.mean_duration() < BRIEF:
+            self._loop.call_later(TOGETHER, self._note_arrivals)
+        else:
+            self._note_arrivals()
+
     def _note_arrivals(self) -> None:
-        self._told = False
+        self._is_told = False
+        if not self._arrived:
+            return
         while self._arrived:
             execution, finished = self._arrived.popleft()
             job_id = execution.job.id
@@ -150,11 +157,6 @@ class Executor:
         """The outcomes that came since the last call."""
         ended, self._ended = self._ended, []
         return ended
-
-    async def settle(self) -> None:
-        """Let bodies that take no longer than a commit end, to be recorded together."""
-        if self._ended and self.running and self.mean_duration() < BRIEF:
-            await asyncio.sleep(BRIEF)
 
     @property
     def has_ended(self) -> bool:

@@ -136,7 +136,6 @@ class Scheduler:
         """One turn; returns the seconds until the next; None: there is nothing left to do."""
         if self.executor.is_stuck:
             raise RuntimeError("every slot holds a procedure that ignores its interruption")
-        await self.executor.settle()
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []

@@ -74,6 +74,7 @@ FLOORS = {
     "scheduler": 3,
     "testing": 3,
     "wakeup": 3,
+    "workers": 3,
     "admin": 4,
     "apps": 4,
     "checks": 4,
