@@ -47,13 +47,18 @@ def idle_tasks(using: str) -> QuerySet[BackgroundTask]:
 
 def peek(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candidate]:
     """Up to ``limit`` tasks that may be claimed: requested ones first, then the longest due."""
-    idle = idle_tasks(using)
-    requested = idle.filter(requested_at__lte=now).order_by("requested_at", "seqno")
-    due = idle.filter(next_run_at__lte=now, requested_at=None).order_by("next_run_at", "seqno")
-    rows = list(requested.values(*TASK_COLUMNS)[:limit])
-    if len(rows) < limit:
-        rows += due.values(*TASK_COLUMNS, *RULE_COLUMNS)[: limit - len(rows)]
-    return _in_order(using, [_candidate(row, owner, now) for row in rows])
+    found = peek_requested(using, owner, now, limit)
+    if len(found) < limit:
+        due = idle_tasks(using).filter(next_run_at__lte=now, requested_at=None)
+        rows = due.order_by("next_run_at", "seqno").values(*TASK_COLUMNS, *RULE_COLUMNS)
+        found += [_candidate(row, owner, now) for row in rows[: limit - len(found)]]
+    return _in_order(using, found)
+
+
+def peek_requested(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candidate]:
+    """Up to ``limit`` tasks that somebody wants to run as soon as possible, the first first."""
+    rows = idle_tasks(using).filter(requested_at__lte=now).order_by("requested_at", "seqno")
+    return [_candidate(row, owner, now) for row in rows.values(*TASK_COLUMNS)[:limit]]
 
 
 def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidate:

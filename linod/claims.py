@@ -64,26 +64,28 @@ NEW_JOB = (
 )  # fmt: skip
 
 
-def claim(terms: Terms, candidates: Sequence[Candidate], slots: int) -> list[Claimed]:
+def claim(
+    terms: Terms, candidates: Sequence[Candidate], slots: int, now: datetime
+) -> list[Claimed]:
     """Give due tasks their jobs: the first ``slots`` of them running, the others claimed.
 
-    One transaction locks the tasks, inserts the jobs and moves the tasks on, each on condition that
-    it is as it was read. Whoever else got hold of a task first keeps it.
+    One transaction locks the tasks, moves them on and inserts the jobs, each on condition that the
+    task is as it was read. Whoever else got hold of a task first keeps it.
     """
     got: list[Claimed] = []
 
     def together(group: Sequence[Candidate]) -> None:
         with transactions.write(terms.using) as connection:
-            mine = _locked(connection, terms.using, group)
-            now = clock.db_now(terms.using)
+            # One task needs no lock of its own: moving it on locks it, on the same conditions.
+            mine = group if len(group) == 1 else _locked(connection, terms.using, group)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):
                 job.state = State.RUNNING if position < free else State.CLAIMED
                 job.start_time = now if position < free else None
             with Batch(connection) as batch:
-                _insert(batch, terms, jobs, now)
                 _advance(batch, mine, now)
+                _insert(batch, terms, jobs, now)
             for candidate in mine:
                 if candidate.job is None:
                     _move_on(terms.using, candidate)

@@ -163,6 +163,11 @@ class Executor:
         """Whether outcomes wait to be recorded."""
         return bool(self._ended)
 
+    @property
+    def is_brisk(self) -> bool:
+        """Whether bodies run that will have ended in a moment, as it looks."""
+        return bool(self.running) and self.mean_duration() < BRIEF
+
     def mean_duration(self) -> float:
         """Seconds that a body takes, by the last ones and by the age of those still running."""
         now = self.moment()

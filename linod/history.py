@@ -201,9 +201,10 @@ class DecisionManager(models.Manager["Decision"]):
         reason: str = "",
         who: Any = None,
         job: uuid.UUID | None = None,
+        at: datetime | None = None,
         using: str | None = None,
     ) -> Decision:
-        """Add a line; ``who`` is a user, a name, or None for linod itself."""
+        """Add a line; ``who`` is a user, a name, or None for linod itself; ``at``: default now."""
         using = using or self.db
         task_id = task if isinstance(task, int) or task is None else task.pk
         decision = self.using(using).create(
@@ -212,7 +213,7 @@ class DecisionManager(models.Manager["Decision"]):
             kind=kind,
             reason=reason,
             who="" if who is None else str(who)[:150],
-            at=clock.db_now(using),
+            at=at or clock.db_now(using),
             job=job,
         )
         transaction.on_commit(

@@ -302,11 +302,17 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         moment = clock.db_now(using)
         with transaction.atomic(using=using):
             row = self._row(using)
-            if row.filter(requested_at=None).update(requested_at=moment, requested_by=user):
-                self._note(Decision.Kind.REQUESTED, user, due_at=moment)
+            asked = row.filter(requested_at=None).update(requested_at=moment, requested_by=user)
+            if asked:
+                self._note(Decision.Kind.REQUESTED, user, due_at=moment, at=moment)
             elif not row.exists():
                 raise self._gone()
-        self.reread()
+        if asked:
+            # Nothing is read again: whoever asks waits for the run, not for the row.
+            self.requested_at, self.requested_by = moment, user
+            self._remember(("requested_at", "requested_by_id"))
+        else:
+            self.reread()
 
     def cancel_request(self, user: Any = None) -> bool:
         """Take a request back; False when no request stands (any more)."""

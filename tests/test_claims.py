@@ -42,7 +42,7 @@ def secondly(name: str = "noop", **values: Any) -> BackgroundTask:
 
 def claim_all(mine: Terms, slots: int = 10) -> list[Claimed]:
     candidates = agenda.peek("default", mine.owner, clock.db_now(), 100)
-    return claims.claim(mine, candidates, slots)
+    return claims.claim(mine, candidates, slots, clock.db_now())
 
 
 def end_of(job: Claimed, state: str = "succeeded", **values: Any) -> Finished:
@@ -80,7 +80,7 @@ def test_two_owners_that_saw_the_same_task_get_one_job() -> None:
     one, two = terms(), terms()
     now = clock.db_now()
     seen = [agenda.peek("default", each.owner, now, 10) for each in (one, two)]
-    got = [claims.claim(each, found, 10) for each, found in zip((one, two), seen, strict=True)]
+    got = [claims.claim(each, found, 10, now) for each, found in zip((one, two), seen, strict=True)]
     assert [len(each) for each in got] == [1, 0]
     assert Job.objects.count() == 1
 
@@ -117,7 +117,7 @@ def test_the_unique_key_stands_behind_the_look() -> None:
     claims.claim_now(terms(), task, None)
     original, agenda.idle_tasks = agenda.idle_tasks, lambda using: BackgroundTask.objects.all()
     try:
-        assert claims.claim(mine, seen, 10) == []
+        assert claims.claim(mine, seen, 10, clock.db_now()) == []
     finally:
         agenda.idle_tasks = original
     assert Job.objects.count() == 1
@@ -131,7 +131,7 @@ def test_an_edit_between_look_and_claim_wins() -> None:
     seen = agenda.peek("default", (mine := terms()).owner, clock.db_now(), 10)
     task.refresh_from_db()
     task.disable("not today")
-    assert claims.claim(mine, seen, 10) == []
+    assert claims.claim(mine, seen, 10, clock.db_now()) == []
     assert Job.objects.count() == 0
 
 
@@ -375,8 +375,8 @@ def test_a_heartbeat_renews_all_my_leases_and_no_other() -> None:
     mine, other = terms(), terms()
     now = clock.db_now()
     first, second = agenda.peek("default", mine.owner, now, 10)
-    claims.claim(mine, [first], 1)
-    claims.claim(other, [second], 1)
+    claims.claim(mine, [first], 1, now)
+    claims.claim(other, [second], 1, now)
     expire()
     assert claims.heartbeat(mine) == 1
     alive = Job.objects.filter(lease_until__gt=clock.db_now())

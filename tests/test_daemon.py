@@ -493,7 +493,8 @@ def test_jobs_of_a_dead_daemon_are_given_up() -> None:
     from linod.claims import Terms
 
     dead = Terms("default", uuid.uuid4(), lease=0.5)
-    claims.claim(dead, agenda.peek("default", dead.owner, clock.db_now(), 1), 1)
+    now = clock.db_now()
+    claims.claim(dead, agenda.peek("default", dead.owner, now, 1), 1, now)
     with running_daemon():
         (job,) = ended_jobs()
     assert job.state == "lost"
@@ -555,8 +556,8 @@ def test_a_commit_whose_answer_was_lost_loses_nothing(
     cut = threading.Event()
     original = getattr(claims, "claim" if where == "claim" else "finish_and_gate")
 
-    def claim_nothing_running(terms: Any, candidates: Any, slots: int) -> Any:
-        return original_claim(terms, candidates, 0)
+    def claim_nothing_running(terms: Any, candidates: Any, slots: int, now: Any) -> Any:
+        return original_claim(terms, candidates, 0, now)
 
     def commit_then_fail(*args: Any) -> Any:
         result = original(*args)

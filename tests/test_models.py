@@ -321,7 +321,7 @@ def test_a_verb_brings_what_others_have_changed() -> None:
     other = stored(task)
     other.every = 20
     other.save()
-    task.request_run()
+    task.disable("for a while")
     assert task.every == 20
     task.timeout = 5
     task.save()
