@@ -69,6 +69,7 @@ class Executor:
         self._loop.set_task_factory(_contain)
         self._arrived: deque[tuple[Execution, Finished]] = deque()
         self._is_told = False
+        self._all_ended = asyncio.Event()
         self._ended: list[Finished] = []
         self._durations: deque[float] = deque(maxlen=LOOK_BACK)
         self._interrupted: dict[uuid.UUID, float] = {}
@@ -117,30 +118,16 @@ class Executor:
     # What has ended
 
     def _arrive(self, execution: Execution, finished: Finished) -> None:
-        """Tell the loop, from any thread: once for all that end at about the same time."""
+        """Tell the loop, from any thread: once for all that end until it gets to it."""
         self._arrived.append((execution, finished))
-        if len(self._arrived) >= len(self.running):
-            self._tell(self._note_arrivals)
-        elif not self._is_told:
+        if not self._is_told:
             self._is_told = True
-            self._tell(self._note_soon)
-
-    def _tell(self, action: Callable[[], None]) -> None:
-        # A body that outlives the daemon's loop was given up: nobody waits for it.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(action)
-
-    def _note_soon(self) -> None:
-        """Let bodies that take no longer than a commit end, to be recorded together."""
-        if self.mean_duration() < BRIEF:
-            self._loop.call_later(TOGETHER, self._note_arrivals)
-        else:
-            self._note_arrivals()
+            # A body that outlives the daemon's loop was given up: nobody waits for it.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._note_arrivals)
 
     def _note_arrivals(self) -> None:
         self._is_told = False
-        if not self._arrived:
-            return
         while self._arrived:
             execution, finished = self._arrived.popleft()
             job_id = execution.job.id
@@ -151,6 +138,8 @@ class Executor:
             self._interrupted.pop(job_id, None)
             self._durations.append((finished.end_time - finished.start_time).total_seconds())
             self._ended.append(finished)
+        if not self.running:
+            self._all_ended.set()
         self._wake()
 
     def take_ended(self) -> list[Finished]:
@@ -163,10 +152,15 @@ class Executor:
         """Whether outcomes wait to be recorded."""
         return bool(self._ended)
 
-    @property
-    def is_brisk(self) -> bool:
-        """Whether bodies run that will have ended in a moment, as it looks."""
-        return bool(self.running) and self.mean_duration() < BRIEF
+    async def settle(self) -> None:
+        """Let bodies that take no longer than a commit end, to be recorded together.
+
+        Otherwise groups fall apart into smaller ones, each with its own commit, and stay so.
+        """
+        if self._ended and self.running and self.mean_duration() < BRIEF:
+            self._all_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), TOGETHER)
 
     def mean_duration(self) -> float:
         """Seconds that a body takes, by the last ones and by the age of those still running."""

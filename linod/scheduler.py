@@ -18,7 +18,7 @@ from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import Config
-from linod.executor import TOGETHER, Executor
+from linod.executor import Executor
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.records import Claimed, Finished
@@ -138,6 +138,7 @@ class Scheduler:
         """One turn; returns the seconds until the next; None: there is nothing left to do."""
         if self.executor.is_stuck:
             raise RuntimeError("every slot holds a procedure that ignores its interruption")
+        await self.executor.settle()
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []
@@ -247,10 +248,7 @@ class Scheduler:
         """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
         poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
         if turn.backlog or turn.agenda is None:
-            if self.executor.free <= 0 or not self.is_trusted():
-                return min(poll, STALLED)
-            # Short bodies that still run end in a moment: one turn for all of them.
-            return TOGETHER if self.executor.is_brisk else 0.0
+            return 0.0 if self.executor.free > 0 and self.is_trusted() else min(poll, STALLED)
         if turn.claimed:
             return 0.0
         now = self.only_before or self.offset.moment()
