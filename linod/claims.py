@@ -505,16 +505,18 @@ def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
     What belongs to a job that is not this owner's any more is dropped. Returns the jobs of this
     owner that somebody asked to stop.
     """
-    mine = Job.objects.using(terms.using).filter(owner=terms.owner, state=State.RUNNING)
+    mine = Job.objects.using(terms.using).filter(owner=terms.owner)
     if pieces:
         with transactions.write(terms.using) as connection:
+            # Also of a job that has ended: its end may have been recorded while this had to wait.
             rows = mine.filter(pk__in=[job.id for job, *_rest in pieces])
             fences = dict(rows.values_list("pk", "fence"))
             held = [piece for piece in pieces if fences.get(piece[0].id) == piece[0].fence]
             with Batch(connection) as batch:
                 _store_logs(batch, [(job, n, text) for job, n, text, _progress in held if text])
                 _show_progress(batch, terms, held)
-    return list(mine.exclude(cancel_requested_at=None).values_list("pk", flat=True))
+    running = mine.filter(state=State.RUNNING).exclude(cancel_requested_at=None)
+    return list(running.values_list("pk", flat=True))
 
 
 def _show_progress(batch: Batch, terms: Terms, pieces: Sequence[Piece]) -> None:
@@ -522,7 +524,7 @@ def _show_progress(batch: Batch, terms: Terms, pieces: Sequence[Piece]) -> None:
     shown = {
         job.id: (progress, job.id, job.fence) for job, _n, _text, progress in pieces if progress
     }
-    rows = Job.objects.using(terms.using).filter(pk__in=shown)
+    rows = Job.objects.using(terms.using).filter(pk__in=shown, state=State.RUNNING)
     if batch.connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
     free = [shown[pk] for pk in rows.values_list("pk", flat=True)] if shown else []

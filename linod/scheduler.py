@@ -99,6 +99,7 @@ class Scheduler:
         self.taken_over: list[Claimed] = []
         self.stopping = False
         self._is_hinted = False
+        self._took_shortcut = False
         self.failures = 0
         self._others_active = True
         self._no_reclaim_before = 0.0
@@ -195,8 +196,12 @@ class Scheduler:
         free = max(self.executor.free - len(turn.started), 0)
         limit = free + ahead
         hinted, self._is_hinted = self._is_hinted, False
-        if hinted and limit and self._claim_requested(turn, free, limit):
-            return
+        # Never twice in a row: many requests must not keep the rest of the agenda waiting.
+        if hinted and limit and not self._took_shortcut:
+            self._took_shortcut = self._claim_requested(turn, free, limit)
+            if self._took_shortcut:
+                return
+        self._took_shortcut = False
         turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
         now = self.only_before or turn.agenda.now
         if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
@@ -210,6 +215,8 @@ class Scheduler:
         # The request may carry a time that this process' idea of the database's is just behind.
         moment = self.only_before or self.offset.moment() + timedelta(seconds=self.terms.lease)
         asked = agenda.peek_requested(using, owner, moment, limit)
+        if any(each.job is not None and each.job.procedure.run_after for each in asked):
+            return False  # what goes before it may be due, too: the whole agenda tells
         self._take(turn, claims.claim(self.terms, asked, free, self.offset.moment()))
         return bool(turn.claimed)
 

@@ -419,6 +419,16 @@ def test_logs_of_a_job_that_is_not_mine_are_dropped() -> None:
     assert row.progress == {"done": 1, "total": 2, "text": ""}
 
 
+def test_a_piece_that_waited_for_the_database_is_stored_after_the_end() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, log="last\n", pieces=1)])
+    claims.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
+    row = Job.objects.get()
+    assert row.message == "first\nlast\n"
+    assert row.progress is None
+
+
 def test_a_request_is_claimed_before_what_is_due_and_keeps_the_rule() -> None:
     due, asked = secondly("due"), secondly("asked", disabled=True)
     make_due(due, ago=5)

@@ -7,6 +7,7 @@ import logging
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,10 +17,13 @@ from django.db import OperationalError, connection
 from django.test import override_settings
 
 from linod import claims, clock, executor, wakeup
+from linod.bridge import Bridge
+from linod.conf import config
 from linod.exceptions import JobCancelled
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
-from linod.scheduler import Scheduler
+from linod.procedures import declare
+from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import (
     DaemonThread,
     ended_jobs,
@@ -484,11 +488,44 @@ def test_the_request_knows_its_task_and_job() -> None:
     assert seen == [(task.pk, "running", {"days": 7}, job.due_at)]
 
 
+def test_a_requested_task_waits_for_the_one_it_runs_after() -> None:
+    order: list[str] = []
+    waker = make_task(lambda ar: None, "waker")
+    earlier = make_task(lambda ar: order.append("earlier"), "earlier", every_unit="daily")
+    procedure = declare(lambda ar: order.append("later"), "later", run_after="earlier")
+    later = BackgroundTask.objects.create(procedure=procedure)
+    with override_settings(LINOD=_with(BACKGROUND_SLEEP_TIME=300)), running_daemon():
+        waker.request_run()
+        ended_jobs(1, task=waker)
+        make_due(earlier)
+        later.request_run()
+        ended_jobs(1, task=later)
+    assert order == ["earlier", "later"]
+
+
+def test_requests_without_end_do_not_starve_what_is_due() -> None:
+    """A hint is answered without the agenda, but never twice in a row."""
+    tasks = [make_task(lambda ar: None, f"asked{n}") for n in range(2)]
+    terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+    turns = [Turn(), Turn()]
+
+    async def look_twice() -> None:
+        bridge = Bridge("default")
+        scheduler = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
+        for task, turn in zip(tasks, turns, strict=True):
+            await bridge.call(task.request_run)
+            scheduler.look_now()
+            await bridge.call(scheduler._look, turn, 0)
+        bridge.close()
+
+    asyncio.run(look_twice())
+    assert [turn.claimed for turn in turns] == [1, 1]
+    assert [turn.agenda is None for turn in turns] == [True, False]
+
+
 def test_jobs_of_a_dead_daemon_are_given_up() -> None:
     task = make_task(lambda ar: None, "orphan", every_unit="secondly", every=3600)
     make_due(task, ago=5)
-    import uuid
-
     from linod import agenda, claims
     from linod.claims import Terms
 
