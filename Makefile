@@ -2,21 +2,24 @@
 # make test      everything that is checked, in the order below
 # make format    write the sources as the formatter wants them
 # make bench     the figures, measured on this machine
+# make faults    promises under faults, full size (P=P1 DB=postgresql SEED=7 for one); hours for all
 # make tox       the built wheel under every interpreter and Django that is supported
 # make coverage  which lines the tests reach
 # make clean     remove what was built (the environment .venv stays)
 #
-# Variables: PYTHON (the interpreter that .venv is made with), WORKERS (tests at a time).
+# Variables: PYTHON (the interpreter that .venv is made with), WORKERS (tests at a time), OPTIONS (of
+# the demo: make demo OPTIONS="--site=noi --port=8042").
 
 .NOTPARALLEL:
 .PHONY: demo test layout lint types sqlite postgresql mariadb docs doctests \
-        format bench coverage tox clean install mysqlclient
+        faults somefaults format bench coverage tox clean install mysqlclient
 
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
+# Most tests wait for something: twice as many as there are processors keep them busy.
+WORKERS ?= $(shell expr 2 \* $$(nproc))
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 # A name on PATH may be a shim without an interpreter behind it: so each is asked.
 FITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -24,9 +27,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
     $(shell $(name) -c '$(FITS)' 2>/dev/null && echo $(name))))
 
 demo: $(VENV)/.demo
-	$(BIN)/python example_project/demo.py
+	$(BIN)/python example_project/demo.py $(OPTIONS)
 
-test: layout lint types sqlite postgresql mariadb doctests docs
+test: layout lint types sqlite postgresql mariadb doctests docs somefaults
 
 layout: install
 	$(BIN)/python -m pytest --quiet tests/test_layout.py
@@ -52,6 +55,15 @@ doctests: install
 
 docs: install
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs docs/_build/html
+
+# Real daemons on servers of their own, see tests/faults.
+faults: install mysqlclient
+	$(BIN)/python -m tests.faults $(or $(P),all) $(or $(DB),all) $(if $(SEED),--seed $(SEED))
+	$(if $(P),,$(BIN)/python -m tests.faults.logserver)
+
+# The same promises with fewer faults, in about five minutes.
+somefaults: install mysqlclient
+	$(BIN)/python -m tests.faults --size small
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -88,9 +100,10 @@ $(VENV)/.demo: $(VENV)/.pip
 	@$(PIP) install --editable . --group demo
 	@touch $@
 
+# What the demo needs is part of it.
 $(VENV)/.dev: $(VENV)/.pip
 	@$(PIP) install --editable ".[channels,cron]" --group dev
-	@touch $@
+	@touch $@ $(VENV)/.demo
 
 # mysqlclient has no wheel: without a C compiler or MariaDB's library it cannot be installed.
 mysqlclient: install

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from benchmarks.figures import Spread
-from linod.models import BackgroundTask, Decision, Job
+from linod.models import BackgroundTask, Job
 
 
 def commits(seconds: float) -> float:
@@ -46,26 +46,12 @@ def inserted_rows(count: int) -> float:
     return count / passed
 
 
-def one_row_commit() -> float:
+def one_row_commit(task: BackgroundTask) -> float:
     """Seconds of a transaction that updates one row."""
-    rows = BackgroundTask.objects.filter(pk=_some_task().pk)
-    began = time.perf_counter()
-    with transaction.atomic():
-        rows.update(message=str(began))
-    return time.perf_counter() - began
-
-
-def request_commit() -> float:
-    """Seconds of a transaction with the statements of ``request_run()``.
-
-    One update of the task and one line of the ledger, which asks for the database's time.
-    """
-    task = _some_task()
     rows = BackgroundTask.objects.filter(pk=task.pk)
     began = time.perf_counter()
     with transaction.atomic():
         rows.update(message=str(began))
-        Decision.objects.record(Decision.Kind.REQUESTED, task)
     return time.perf_counter() - began
 
 

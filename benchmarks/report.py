@@ -22,6 +22,7 @@ TITLES = {
     "requested": "Requested jobs until they are recorded",
     "start": "From the request to the start",
     "idle": "Nothing to do",
+    "pages": "Pages of a large site",
 }
 
 

@@ -7,6 +7,7 @@ LINOD_BENCH_DB          sqlite                a name of :data:`DATABASE_KINDS`
 LINOD_BENCH_DB_NAME     (made for the run)    the database that the daemon opens
 LINOD_BENCH_FOLDER      the temporary folder  for SQLite's file, sockets and notes
 LINOD_BENCH_BARE        (empty)               1: Django alone, to compare the memory with
+LINOD_BENCH_PAGES       (empty)               1: a site with the admin, whose pages are measured
 LINOD_POSTGRESQL_HOST   127.0.0.1             also _PORT, _USER and _PASSWORD
 LINOD_MARIADB_HOST      127.0.0.1             also _PORT, _USER and _PASSWORD
 ======================= ===================== =====================================================
@@ -60,5 +61,36 @@ TIME_ZONE = "UTC"
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
 if os.environ.get("LINOD_BENCH_BARE") != "1":
     INSTALLED_APPS += ["linod", "benchmarks"]
+if os.environ.get("LINOD_BENCH_PAGES") == "1":
+    INSTALLED_APPS += [
+        "django.contrib.admin",
+        "django.contrib.messages",
+        "django.contrib.sessions",
+        "django.contrib.staticfiles",
+    ]
+    ROOT_URLCONF = "benchmarks.urls"
+    ALLOWED_HOSTS = ["*"]
+    STATIC_URL = "static/"
+    # Who is logged in is told by a cookie: the database of the run has no table of sessions.
+    SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    MIDDLEWARE = [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ]
+    TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                    "django.contrib.messages.context_processors.messages",
+                ],
+            },
+        },
+    ]
 # The folder keeps runs side by side from waking each other; all else is as linod has it.
 LINOD = {"RUN_DIR": FOLDER}

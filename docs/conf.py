@@ -24,8 +24,9 @@ highlight_language = "default"
 nitpicky = True
 # Other projects' pages are not asked for; the rest are short names in docstrings and annotations.
 nitpick_ignore_regex = [
-    (r"py:\w+", r"(collections|datetime|dateutil|logging)\..+"),
-    (r"py:\w+", r"Job|MAX_LISTED|time_zone|UnknownProcedure|linod\.procedures\.Function"),
+    (r"py:\w+", r"(collections|datetime|dateutil|logging|pathlib)\..+"),
+    (r"py:\w+", r"linod\.history\.(Job|Decision)"),
+    (r"py:\w+", r"Job|Path|MAX_LISTED|time_zone|UnknownProcedure|linod\.procedures\.Function"),
 ]
 
 autodoc_member_order = "bysource"

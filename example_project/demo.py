@@ -2,8 +2,8 @@
 """Start one of the example's sites and its daemon together: ``make demo``.
 
 It migrates the database, loads the demo data, starts the web server and ``manage.py linod``, shows
-what they say, and ends both on Ctrl-C. On the site ``team`` it also plays the outside world: every
-few seconds somebody writes a mail.
+what they say, and ends both on Ctrl-C. Where there is an inbox it also plays the outside world:
+every few seconds somebody writes a mail.
 
 Exit codes: 0 ended on request, 1 something failed, 2 a wrong option.
 """
@@ -29,6 +29,8 @@ from inbox.maildir import Maildir
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 FIRST_PORT, LAST_PORT = 8000, 8099
+SITES = ("tour", "team", "noi")
+WITH_INBOX = ("tour", "team")
 #: Seconds between two runs of the tasks that recur in seconds, and between two mails.
 TASK_INTERVAL, MAIL_INTERVAL = 3, 7
 #: Seconds that the web server gets to answer, and that both get to end: the daemon waits up to
@@ -166,14 +168,14 @@ class Demo:
 
     def _welcome(self) -> None:
         say(
-            f"\n    The site {self.site!r} runs at http://{HOST}:{self.port}/\n"
+            f"\n    The site {self.site!r} runs at http://{HOST}:{self.port}/linod/\n"
             f"    Log in as {USERNAME} with the password {PASSWORD}.\n"
             f"    Below is what its daemon does. Ctrl-C ends both.\n"
         )
 
     def _watch(self) -> None:
         """Let them run; on the site that reads mail, somebody writes now and then."""
-        outside = Maildir(MAILDIR) if self.site == "team" else None
+        outside = Maildir(MAILDIR) if self.site in WITH_INBOX else None
         for number in count(1):
             if outside is not None:
                 name = f"{os.getpid()}.{number}"
@@ -252,7 +254,7 @@ def complain(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Start a site of the example and its daemon.")
-    parser.add_argument("--site", choices=("team", "noi"), default="team")
+    parser.add_argument("--site", choices=SITES, default=SITES[0])
     parser.add_argument(
         "--port", type=port_number, help=f"default: the first free one from {FIRST_PORT}"
     )

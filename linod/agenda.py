@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.planning import Plan, plan
-from linod.procedures import Procedures
+from linod.prepared import Prepared, keys, moment
+from linod.procedures import Procedure, Procedures
 from linod.records import Candidate, Claimed
 from linod.recurrence import Recurrence
 from linod.rowrules import rule_of
@@ -37,28 +38,80 @@ RULE_COLUMNS = (
 )  # fmt: skip
 
 
-def idle_tasks(using: str) -> QuerySet[BackgroundTask]:
+def idle_tasks(using: str, known: Iterable[str]) -> QuerySet[BackgroundTask]:
     """Tasks of known procedures that have no active job."""
     active = Job.objects.using(using).filter(active_task=OuterRef("pk"))
-    return BackgroundTask.objects.using(using).filter(
-        ~Exists(active), procedure__in=Procedures.known_names()
-    )
+    # No procedure has an empty name; Django makes no statement of an empty list.
+    names = tuple(known) or ("",)
+    return BackgroundTask.objects.using(using).filter(~Exists(active), procedure__in=names)
 
 
-def peek(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candidate]:
-    """Up to ``limit`` tasks that may be claimed: requested ones first, then the longest due."""
-    found = peek_requested(using, owner, now, limit)
+def peek(
+    using: str, owner: uuid.UUID, now: datetime, limit: int, *, requested: bool = True
+) -> list[Candidate]:
+    """Up to ``limit`` tasks that may be claimed: requested ones first, then the longest due.
+
+    :param requested: False when it is known that nobody asked: that saves a query.
+    """
+    known = tuple(Procedures.known_names())
+    found = _peek(using, owner, now, limit, known, requested)
+    if not any(c.job is not None and c.job.procedure.run_after for c in found):
+        return found
+    late = _must_wait(using, now)
+    kept = [c for c in found if c.job is None or c.job.procedure not in late]
+    if len(found) < limit or len(kept) == len(found):
+        return kept
+    # Those that wait must not hide the others behind them.
+    names = {name for procedure in late for name in procedure.names}
+    others = tuple(name for name in known if name not in names)
+    return _peek(using, owner, now, limit, others, requested)
+
+
+def _peek(
+    using: str,
+    owner: uuid.UUID,
+    now: datetime,
+    limit: int,
+    known: tuple[str, ...],
+    requested: bool,
+) -> list[Candidate]:
+    rows = _requested_tasks(using, known).until(now, limit) if requested else ()
+    found = [_candidate(row, owner, now) for row in rows]
     if len(found) < limit:
-        due = idle_tasks(using).filter(next_run_at__lte=now, requested_at=None)
-        rows = due.order_by("next_run_at", "seqno").values(*TASK_COLUMNS, *RULE_COLUMNS)
-        found += [_candidate(row, owner, now) for row in rows[: limit - len(found)]]
-    return _in_order(using, found)
+        due = _due_tasks(using, known)
+        found += [_candidate(row, owner, now) for row in due.until(now, limit - len(found))]
+    return found
 
 
 def peek_requested(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candidate]:
     """Up to ``limit`` tasks that somebody wants to run as soon as possible, the first first."""
-    rows = idle_tasks(using).filter(requested_at__lte=now).order_by("requested_at", "seqno")
-    return [_candidate(row, owner, now) for row in rows.values(*TASK_COLUMNS)[:limit]]
+    requested = _requested_tasks(using, tuple(Procedures.known_names()))
+    return [_candidate(row, owner, now) for row in requested.until(now, limit)]
+
+
+def lock_idle(using: str, pks: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Those of the tasks that are idle and that nobody else holds, now locked, with what moves."""
+    return _lockable_tasks(using, tuple(Procedures.known_names())).among(pks)
+
+
+@lru_cache(maxsize=8)
+def _lockable_tasks(using: str, known: tuple[str, ...]) -> Prepared:
+    rows = idle_tasks(using, known).filter(pk__in=keys()).order_by("pk")
+    if connections[using].features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    return Prepared.of(rows, "pk", "version", "next_run_at", "requested_at")
+
+
+@lru_cache(maxsize=8)
+def _requested_tasks(using: str, known: tuple[str, ...]) -> Prepared:
+    rows = idle_tasks(using, known).filter(requested_at__lte=moment())
+    return Prepared.of(rows.order_by("requested_at", "seqno"), *TASK_COLUMNS)
+
+
+@lru_cache(maxsize=8)
+def _due_tasks(using: str, known: tuple[str, ...]) -> Prepared:
+    rows = idle_tasks(using, known).filter(next_run_at__lte=moment(), requested_at=None)
+    return Prepared.of(rows.order_by("next_run_at", "seqno"), *TASK_COLUMNS, *RULE_COLUMNS)
 
 
 def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidate:
@@ -119,28 +172,22 @@ def new_job(row: dict[str, Any], owner: uuid.UUID, due_at: datetime, trigger: st
     )
 
 
-def _in_order(using: str, candidates: list[Candidate]) -> list[Candidate]:
-    """Leave out those whose ``run_after`` names a procedure that is due as well, or running."""
-    wanted = {
-        earlier
-        for c in candidates
-        if c.job is not None
-        for name in c.job.procedure.run_after
-        if (earlier := Procedures.get_by_name(name)) is not None
+def _must_wait(using: str, now: datetime) -> set[Procedure]:
+    """Procedures whose ``run_after`` names one that is due as well, or has an active job."""
+    after = {
+        procedure: {Procedures.get_by_name(name) for name in procedure.run_after} - {None}
+        for procedure in Procedures.get_list_items()
+        if procedure.run_after
     }
-    if not wanted:
-        return candidates
-    busy = {c.job.procedure for c in candidates if c.job is not None and c.job.procedure in wanted}
-    names = [name for procedure in wanted - busy for name in procedure.names]
-    if names:
-        active = Job.objects.using(using).filter(active_task__isnull=False, procedure__in=names)
-        busy |= set(active.values_list("procedure", flat=True))
-    return [
-        c
-        for c in candidates
-        if c.job is None
-        or not any(Procedures.get_by_name(name) in busy for name in c.job.procedure.run_after)
-    ]
+    names = [name for earlier in after.values() for each in earlier for name in each.names]
+    active = Job.objects.using(using).filter(active_task__isnull=False, procedure__in=names)
+    tasks = BackgroundTask.objects.using(using).filter(procedure__in=names)
+    due = tasks.filter(Q(next_run_at__lte=now) | Q(requested_at__lte=now))
+    busy = {
+        *active.values_list("procedure", flat=True),
+        *due.values_list("procedure", flat=True),
+    }
+    return {procedure for procedure, earlier in after.items() if not busy.isdisjoint(earlier)}
 
 
 def peek_waiting(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Claimed]:
@@ -198,11 +245,13 @@ def from_row(job: Job, owner: uuid.UUID) -> Claimed:
 class Agenda:
     """The database's time, and the earliest moment at which each kind of work is due.
 
-    ``read_at`` is the monotonic clock's reading (seconds) that belongs to ``now``.
+    ``read_at`` is the monotonic clock's reading (seconds) that belongs to ``now``, give or take
+    ``doubt``: half the time that the question took.
     """
 
     now: datetime
     read_at: float
+    doubt: float = field(compare=False)
     requested_at: datetime | None
     next_run_at: datetime | None
     available_at: datetime | None
@@ -223,8 +272,7 @@ class Agenda:
 def agenda(using: str, owner: uuid.UUID) -> Agenda:
     """Everything the scheduler needs to know when nothing is due: one query of index look-ups."""
     connection = connections[using]
-    # No procedure has an empty name; Django makes no statement of an empty list.
-    sql, params = _agenda_sql(using, owner, tuple(Procedures.known_names()) or ("",))
+    sql, params = _agenda_sql(using, owner, tuple(Procedures.known_names()))
     before = time.monotonic()
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
@@ -234,16 +282,17 @@ def agenda(using: str, owner: uuid.UUID) -> Agenda:
         now, read_at = clock.as_utc(now), (before + after) / 2
     else:
         now, read_at = clock.source(connection), after
-    return Agenda(now, read_at, *(None if m is None else clock.as_utc(m) for m in moments))
+    doubt = (after - before) / 2
+    return Agenda(now, read_at, doubt, *(None if m is None else clock.as_utc(m) for m in moments))
 
 
 @lru_cache(maxsize=8)
 def _agenda_sql(using: str, owner: uuid.UUID, known: tuple[str, ...]) -> tuple[str, list[Any]]:
     active = Job.objects.using(using)
     tasks = BackgroundTask.objects.using(using)
-    idle = tasks.filter(~Exists(active.filter(active_task=OuterRef("pk"))), procedure__in=known)
+    idle = idle_tasks(using, known)
     waiting = active.filter(
-        ~Exists(active.filter(active_task=OuterRef("task_id"))), procedure__in=known
+        ~Exists(active.filter(active_task=OuterRef("task_id"))), procedure__in=known or ("",)
     )
     parts, params = [clock.NOW_SQL.get(connections[using].vendor, "NULL")], []
     for rows, column in (

@@ -10,6 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.mail import mail_admins
+from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from linod import signals
 from linod.history import Decision, Job
@@ -19,6 +21,8 @@ logger = logging.getLogger("linod")
 
 #: At most one mail for a task in this time.
 QUIET = timedelta(hours=1)
+#: Most decisions in a row, less than that apart, that are looked at.
+CHAIN = 1000
 #: Seconds that a process waits at its end for a mail under way.
 EXIT_PATIENCE = 10.0
 KINDS = (Decision.Kind.DISABLED, Decision.Kind.QUARANTINED)
@@ -56,13 +60,23 @@ def _on_decision(decision: Decision, **kwargs: Any) -> None:
 
 
 def _was_told(decision: Decision) -> bool:
-    """Whether linod has written of this task in the last hour."""
-    return (
-        Decision.objects.using(decision._state.db)
-        .filter(task=decision.task_id, kind__in=KINDS, who="", at__gt=decision.at - QUIET)
-        .filter(at__lte=decision.at, pk__lt=decision.pk)
-        .exists()
-    )
+    """Whether a mail of the last hour spoke of this task already.
+
+    Which decisions had a mail follows from their times, since the last hour without any.
+    """
+    lines = Decision.objects.using(decision._state.db).filter(task=decision.task_id, kind__in=KINDS)
+    by_linod = lines.filter(Q(kind=Decision.Kind.QUARANTINED) | Q(job__isnull=False))
+    earlier = by_linod.filter(at__lte=decision.at, pk__lt=decision.pk).order_by("-at", "-pk")
+    series = [decision.at]
+    for at in earlier.values_list("at", flat=True)[:CHAIN]:
+        if series[-1] - at > QUIET:
+            break
+        series.append(at)
+    told = series[-1]
+    for at in reversed(series):
+        if at - told > QUIET:
+            told = at
+    return told != decision.at or (len(series) > 1 and series[-1] == decision.at)
 
 
 def _letter(decision: Decision) -> tuple[str, str] | None:
@@ -73,12 +87,12 @@ def _letter(decision: Decision) -> tuple[str, str] | None:
         return None
     job = Job.objects.using(using).filter(pk=decision.job).first() if decision.job else None
     lines = [
-        f"{task} was disabled: {decision.reason}",
-        "It does not run by its rule until somebody enables it.",
+        _("%(task)s was disabled: %(reason)s") % {"task": task, "reason": decision.reason},
+        _("It does not run by its rule until somebody enables it."),
         "",
         job.error if job is not None else "",
     ]
-    return f"{task} was disabled", "\n".join(lines)
+    return _("%(task)s was disabled") % {"task": task}, "\n".join(lines)
 
 
 def _send(subject: str, text: str) -> None:

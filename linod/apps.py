@@ -19,12 +19,13 @@ class LinodConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from linod import alerts, checks, wakeup
+        from linod import alerts, checks, claims, wakeup
 
         discover()
         checks.register()
         wakeup.connect()
         alerts.connect()
+        claims.connect()
         post_migrate.connect(_sync_after_migrate, sender=self, dispatch_uid="linod.sync")
 
     @staticmethod

@@ -71,10 +71,10 @@ class Bridge:
                     logger.warning("The database answers again")
                 return value
 
-    def close(self) -> None:
+    def close(self, patience: float = 10.0) -> None:
         """End the thread once its queue is empty; its connection is closed."""
         self._work.put(None)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=patience)
 
     def _serve(self) -> None:
         while (item := self._work.get()) is not None:

@@ -9,16 +9,22 @@ statement that is run for each row.
 # ruff: noqa: S608 - the names of tables and columns only; every value is a parameter
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from itertools import repeat
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from linod.exceptions import LinodError
+
+#: Parameters up to which psycopg remembers how a statement is taken apart.
+FEW = 50
 
 Row = Sequence[Any]
 Names = tuple[str, ...]
@@ -32,11 +38,13 @@ class Batch:
     """Statements that belong together, sent in their order; on PostgreSQL in one round trip.
 
     ``with Batch(connection) as batch:`` sends what was collected at the end of the block.
+
+    :param first: statements without parameters that go before all others.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, first: Sequence[str] = ()) -> None:
         self.connection = connection
-        self._waiting: list[tuple[str, list[Any], int | None]] = []
+        self._waiting: list[tuple[str, list[Any], int | None]] = [(sql, [], None) for sql in first]
 
     def insert(self, model: type[models.Model], names: Names, rows: Sequence[Row]) -> None:
         """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
@@ -57,19 +65,25 @@ class Batch:
         self._waiting.append((sql, [*given.same.values(), *params], None))
 
     def change(
-        self, model: type[models.Model], new: Names, where: Names, rows: Sequence[Row]
+        self,
+        model: type[models.Model],
+        new: Names,
+        where: Names,
+        rows: Sequence[Row],
+        null: Names = (),
     ) -> None:
         """Update rows: each gives the new values, then the values that must stand.
 
-        ``where`` begins with the primary key. :class:`Mismatch` unless all rows met them.
+        ``where`` begins with the primary key; what ``null`` names must be NULL in each row.
+        :class:`Mismatch` unless all rows met the conditions.
         """
-        self._update(model, new, where, rows, expected=len(rows))
+        self._update(model, new, where, rows, len(rows), null)
 
     def update(
         self, model: type[models.Model], new: Names, where: Names, rows: Sequence[Row]
     ) -> None:
         """:meth:`change` for rows that may be gone: whoever does not meet it is left alone."""
-        self._update(model, new, where, rows, expected=None)
+        self._update(model, new, where, rows, None)
 
     def _update(
         self,
@@ -78,19 +92,22 @@ class Batch:
         where: Names,
         rows: Sequence[Row],
         expected: int | None,
+        null: Names = (),
     ) -> None:
         if not rows:
             return
         table = _table(self.connection.alias, model, new + where)
+        empty = _table(self.connection.alias, model, null)
+        besides = "".join(f" AND {table.name}.{column} IS NULL" for column in empty.columns)
         given = _given(self.connection, table, rows, key=len(new))
         if self.connection.vendor == "sqlite":
             terms = [f"{column} = %s" for column in table.columns]
             changes, held = terms[: len(new)], terms[len(new) :]
             sql = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {' AND '.join(held)}"
-            self._run_for_each(sql, given, expected)
+            self._run_for_each(sql + besides, given, expected)
         else:
             sql, params = _joined(self.connection.vendor, table, given, len(new))
-            self._waiting.append((sql, params, expected))
+            self._waiting.append((sql + besides, params, expected))
 
     def _run_for_each(self, sql: str, given: _Given, expected: int | None) -> None:
         """SQLite has no round trips to save: at once, one prepared statement for each row."""
@@ -108,7 +125,10 @@ class Batch:
         with self.connection.cursor() as cursor:
             if together:
                 params = [param for _sql, params, _expected in waiting for param in params]
-                cursor.execute("; ".join(sql for sql, _params, _expected in waiting), params)
+                sql = "; ".join(sql for sql, _params, _expected in waiting)
+                if len(params) > FEW:
+                    sql, params = self._with_literals(sql, params), []
+                cursor.execute(sql, params or None)
                 for _sql, _params, expected in waiting:
                     _compare(cursor.rowcount, expected)
                     cursor.nextset()
@@ -116,6 +136,26 @@ class Batch:
             for sql, params, expected in waiting:
                 cursor.execute(sql, params)
                 _compare(cursor.rowcount, expected)
+
+    def _with_literals(self, sql: str, params: Sequence[Any]) -> str:
+        """The statements as psycopg would send them.
+
+        It takes a statement with many parameters apart anew each time it is executed, which takes
+        longer than all else that is done for it here.
+        """
+        from psycopg.adapt import Transformer
+
+        context = Transformer(self.connection.connection)
+        literals = [
+            # What these look like no setting of the session changes.
+            "NULL" if param is None
+            else f"{param}::bigint" if type(param) is int
+            else f"'{param.hex}'::uuid" if type(param) is UUID
+            else f"'{param}'::timestamptz" if type(param) is datetime and param.tzinfo is UTC
+            else context.as_literal(param).decode(context.encoding)
+            for param in params
+        ]  # fmt: skip
+        return sql % tuple(literals)
 
     def __enter__(self) -> Batch:
         return self
@@ -136,7 +176,7 @@ class _Table:
 
     name: str
     columns: list[str]
-    fields: list[Any]
+    preparations: list[Callable[[Any], Any]]
     types: list[str]
 
 
@@ -148,7 +188,7 @@ def _table(alias: str, model: type[models.Model], names: tuple[str, ...]) -> _Ta
     return _Table(
         quote(model._meta.db_table),
         [quote(field.column) for field in fields],
-        fields,
+        [_preparation(field, connection) for field in fields],
         [field.db_type(connection) or "" for field in fields],
     )
 
@@ -193,12 +233,44 @@ def _given(connection: BaseDatabaseWrapper, table: _Table, rows: Sequence[Row], 
     same: dict[int, Any] = {}
     varying: dict[int, list[Any]] = {}
     for i, values in enumerate(zip(*rows, strict=True)):
-        prepare = table.fields[i].get_db_prep_save
+        prepare = table.preparations[i]
         if i != key and values.count(values[0]) == len(values):
-            same[i] = prepare(values[0], connection=connection)
+            same[i] = prepare(values[0])
         else:
-            varying[i] = [prepare(value, connection=connection) for value in values]
+            varying[i] = [prepare(value) for value in values]
     return _Given(len(rows), same, varying)
+
+
+def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Callable[[Any], Any]:
+    """What makes a value ready for the driver: ``field.get_db_prep_save()``, without its detours.
+
+    It asks each value again what it is. These fields take what they hold as it is.
+    """
+    whole = partial(field.get_db_prep_save, connection=connection)
+    as_moment = connection.ops.adapt_datetimefield_value
+    is_native = connection.features.has_native_uuid_field
+    short: dict[type, tuple[type, Callable[[Any], Any]]] = {
+        models.CharField: (str, _unchanged),
+        models.TextField: (str, _unchanged),
+        models.IntegerField: (int, _unchanged),
+        models.PositiveIntegerField: (int, _unchanged),
+        models.BigIntegerField: (int, _unchanged),
+        models.BigAutoField: (int, _unchanged),
+        models.UUIDField: (UUID, _unchanged if is_native else attrgetter("hex")),
+        models.DateTimeField: (datetime, as_moment),
+    }
+    kind, prepare = short.get(type(field), (type(None), whole))
+
+    def prepared(value: Any) -> Any:
+        if value is None and field.null:
+            return None
+        return prepare(value) if type(value) is kind else whole(value)
+
+    return prepared
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _joined(vendor: str, table: _Table, given: _Given, changed: int) -> tuple[str, list[Any]]:

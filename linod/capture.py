@@ -38,13 +38,33 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code else "\\x00"
 
 
+class _Lines(logging.Formatter):
+    """Makes a record's line once for all who show it, and the time of day once a second."""
+
+    _second: tuple[int, str] = 0, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: str | None = record.__dict__.get("linod_line")
+        if line is None:
+            line = record.__dict__["linod_line"] = super().format(record)
+        return line
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        # One value, read and set at once: threads format side by side.
+        second, text = self._second
+        if second != int(record.created):
+            text = super().formatTime(record, datefmt)
+            self._second = int(record.created), text
+        return text
+
+
 class Capture:
     """Collects the lines of one job; written by its body, drained by whoever stores them.
 
     :param level: the lowest level that is kept, as ``logging`` numbers them.
     """
 
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    formatter = _Lines("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def __init__(self, level: int) -> None:
         self.level = level

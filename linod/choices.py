@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
 
 class Choice(str):
     """One item of a choicelist; as a string it is its name, which is what rows hold."""
 
     value: str
     name: str
-    text: str
+    text: str | Promise
 
-    def __new__(cls, name: str, value: str, text: str, **attributes: Any) -> Choice:
+    def __new__(cls, name: str, value: str, text: str | Promise, **attributes: Any) -> Choice:
         choice = super().__new__(cls, name)
         choice.name, choice.value, choice.text = name, value, text
         choice.__dict__.update(attributes)
@@ -51,12 +54,12 @@ class ChoiceList(metaclass=ChoiceListType):
     ``columns`` is what :func:`linod.show` prints: pairs of an attribute and its heading.
     """
 
-    verbose_name: ClassVar[str] = ""
-    verbose_name_plural: ClassVar[str] = ""
-    columns: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("value", "value"),
-        ("name", "name"),
-        ("text", "text"),
+    verbose_name: ClassVar[str | Promise] = ""
+    verbose_name_plural: ClassVar[str | Promise] = ""
+    columns: ClassVar[tuple[tuple[str, str | Promise], ...]] = (
+        ("value", _("value")),
+        ("name", _("name")),
+        ("text", _("text")),
     )
     items: ClassVar[tuple[Any, ...]] = ()
 
@@ -76,7 +79,7 @@ class ChoiceList(metaclass=ChoiceListType):
         return next((item for item in cls.get_list_items() if item.value == value), default)
 
     @classmethod
-    def as_choices(cls) -> list[tuple[str, str]]:
+    def as_choices(cls) -> list[tuple[str, Any]]:
         """The items as a model field's ``choices``."""
         return [(item.name, item.text) for item in cls.get_list_items()]
 
@@ -89,23 +92,23 @@ def _by_name(choicelist: type[ChoiceList]) -> dict[str, Any]:
 class Recurrences(ChoiceList):
     """The units in which a background task recurs."""
 
-    verbose_name = "Recurrence"
-    verbose_name_plural = "Recurrences"
+    verbose_name = _("Recurrence")
+    verbose_name_plural = _("Recurrences")
     items = tuple(
         Choice(name, value, text)
         for value, name, text in (
-            ("O", "once", "once"),
-            ("N", "never", "never"),
-            ("s", "secondly", "secondly"),
-            ("m", "minutely", "minutely"),
-            ("h", "hourly", "hourly"),
-            ("D", "daily", "daily"),
-            ("W", "weekly", "weekly"),
-            ("M", "monthly", "monthly"),
-            ("Y", "yearly", "yearly"),
-            ("P", "per_weekday", "per weekday"),
-            ("E", "easter", "Relative to Easter"),
-            ("C", "cron", "cron"),
+            ("O", "once", _("once")),
+            ("N", "never", _("never")),
+            ("s", "secondly", _("secondly")),
+            ("m", "minutely", _("minutely")),
+            ("h", "hourly", _("hourly")),
+            ("D", "daily", _("daily")),
+            ("W", "weekly", _("weekly")),
+            ("M", "monthly", _("monthly")),
+            ("Y", "yearly", _("yearly")),
+            ("P", "per_weekday", _("per weekday")),
+            ("E", "easter", _("Relative to Easter")),
+            ("C", "cron", _("cron")),
         )
     )
 
@@ -116,9 +119,9 @@ class LogLevels(ChoiceList):
     ``WARNING`` suits most tasks; ``DEBUG`` fills the history quickly.
     """
 
-    verbose_name = "Logging level"
-    verbose_name_plural = "Logging levels"
-    columns = (("value", "value"), ("text", "text"), ("num_value", "Numeric value"))
+    verbose_name = _("Logging level")
+    verbose_name_plural = _("Logging levels")
+    columns = (("value", _("value")), ("text", _("text")), ("num_value", _("Numeric value")))
     items = tuple(
         Choice(name, name, name, num_value=number)
         for name, number in (

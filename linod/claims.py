@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DataError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
+from django.db.models.signals import pre_delete
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from linod import agenda, clock, transactions
 from linod.bulk import Batch, Mismatch
@@ -75,17 +78,21 @@ def claim(
     got: list[Claimed] = []
 
     def together(group: Sequence[Candidate]) -> None:
-        with transactions.write(terms.using) as connection:
+        with transactions.write_batch(terms.using) as batch:
+            mine = group
             # One task needs no lock of its own: moving it on locks it, on the same conditions.
-            mine = group if len(group) == 1 else _locked(connection, terms.using, group)
+            if len(group) > 1:
+                batch.send()
+                mine = _locked(terms.using, group)
+            _refuse_repeated(batch, mine)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):
                 job.state = State.RUNNING if position < free else State.CLAIMED
                 job.start_time = now if position < free else None
-            with Batch(connection) as batch:
-                _advance(batch, mine, now)
-                _insert(batch, terms, jobs, now)
+            _advance(batch, mine, now)
+            _insert(batch, terms, jobs, now)
+            batch.send()
             for candidate in mine:
                 if candidate.job is None:
                     _move_on(terms.using, candidate)
@@ -93,23 +100,38 @@ def claim(
         got.extend(jobs)
 
     def alone(candidate: Candidate, error: Exception) -> None:
-        _settle_claim(terms.using, candidate, error)
+        if not isinstance(error, Mismatch):  # that is: somebody was faster
+            with transactions.write(terms.using):
+                _settle_claim(terms.using, candidate, error)
 
     in_groups(candidates, together, alone)
     return got
 
 
-def _locked(
-    connection: BaseDatabaseWrapper, using: str, group: Sequence[Candidate]
-) -> list[Candidate]:
+def _locked(using: str, group: Sequence[Candidate]) -> list[Candidate]:
     """Those of the group that are still as they were read, now locked for this transaction."""
-    rows = agenda.idle_tasks(using).filter(pk__in=[c.task_id for c in group]).order_by("pk")
-    if connection.features.has_select_for_update_skip_locked:
-        rows = rows.select_for_update(skip_locked=True)
     found = {
-        row[0]: row[1:] for row in rows.values_list("pk", "version", "next_run_at", "requested_at")
+        row["pk"]: (row["version"], row["next_run_at"], row["requested_at"])
+        for row in agenda.lock_idle(using, [c.task_id for c in group])
     }
     return [c for c in group if found.get(c.task_id) == (c.version, c.next_run_at, c.requested_at)]
+
+
+def _refuse_repeated(batch: Batch, candidates: Sequence[Candidate]) -> None:
+    """Raise IntegrityError where the unique key cannot: for an instant whose job was lost.
+
+    When that runs again, its row leaves the key of the first attempt.
+    """
+    jobs = [c.job for c in candidates if c.job is not None and c.job.max_attempts > 1]
+    if not jobs:
+        return
+    batch.send()
+    again = Job.objects.using(batch.connection.alias).filter(
+        task__in={job.task_id for job in jobs}, due_at__in={job.due_at for job in jobs}
+    )
+    had = set(again.filter(attempt__gt=1).values_list("task_id", "due_at"))
+    if any((job.task_id, job.due_at) in had for job in jobs):
+        raise IntegrityError("an instant had its job before")
 
 
 def _insert(batch: Batch, terms: Terms, jobs: Sequence[Claimed], now: datetime) -> None:
@@ -173,17 +195,17 @@ def _move_on(using: str, candidate: Candidate) -> None:
             reason=candidate.fault,
             using=using,
         )
+        drop_waiting(using, candidate.task_id)
 
 
 def _note_plan(using: str, candidate: Candidate) -> None:
     decided = candidate.plan
     if decided.missed:
-        _note(
-            using, Decision.Kind.COALESCED, candidate, f"one run for {decided.missed + 1} instants"
-        )
+        reason = _("one run for %(number)d instants") % {"number": decided.missed + 1}
+        _note(using, Decision.Kind.COALESCED, candidate, reason)
     if decided.skipped:
-        policy = "missed instants are not made up"
-        _note(using, Decision.Kind.SKIPPED, candidate, f"{decided.skipped} skipped: {policy}")
+        reason = _("%(number)d skipped: missed instants are not made up")
+        _note(using, Decision.Kind.SKIPPED, candidate, reason % {"number": decided.skipped})
 
 
 def _note(using: str, kind: str, candidate: Candidate, reason: str) -> None:
@@ -198,15 +220,15 @@ def _note(using: str, kind: str, candidate: Candidate, reason: str) -> None:
 
 
 def _settle_claim(using: str, candidate: Candidate, error: Exception) -> None:
-    """A claim that failed alone: somebody was faster, the instant ran before, or the row is ill."""
-    if isinstance(error, Mismatch) or candidate.job is None:
+    """A claim that failed alone though the task was as it was read: it ran before, or is ill."""
+    if candidate.job is None:
         return
     if isinstance(error, DataError):
         candidate.job, candidate.fault = None, f"{type(error).__name__}: {error}"
         _move_on(using, candidate)
         return
     due_at = candidate.job.due_at
-    ran = Job.objects.using(using).filter(task_id=candidate.task_id, due_at=due_at, attempt=1)
+    ran = Job.objects.using(using).filter(task_id=candidate.task_id, due_at=due_at)
     if not ran.exists():
         return  # the other unique key: a job of this task became active meanwhile
     rows = BackgroundTask.objects.using(using).filter(
@@ -218,7 +240,7 @@ def _settle_claim(using: str, candidate: Candidate, error: Exception) -> None:
     elif rows.filter(next_run_at=candidate.next_run_at).update(
         next_run_at=candidate.plan.next_run_at
     ):
-        _note(using, Decision.Kind.ALREADY_RUN, candidate, "this instant had its job before")
+        _note(using, Decision.Kind.ALREADY_RUN, candidate, _("this instant had its job before"))
 
 
 def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
@@ -239,9 +261,11 @@ def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
             # An earlier try was committed, only its answer was lost.
             return agenda.from_row(active, terms.owner)
         if active is not None:
-            raise AlreadyRunning(
-                f"{task} is already running, by {active.host or 'another process'}"
-            )
+            if not active.host:
+                message = gettext_noop("%(task)s is already running, by another process")
+                raise AlreadyRunning(message, task=task)
+            message = gettext_noop("%(task)s is already running, by %(host)s")
+            raise AlreadyRunning(message, task=task, host=active.host)
         with Batch(connection) as batch:
             _insert(batch, terms, [job], now)
             _start_tasks(batch, [job], now)
@@ -254,10 +278,7 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
-            ids = [job.task_id for job in group if job.task_id is not None]
-            if connection.features.has_select_for_update:
-                tasks = BackgroundTask.objects.using(terms.using).filter(pk__in=ids)
-                list(tasks.select_for_update().order_by("pk").values_list("pk"))
+            _lock_tasks(connection, group)
             now = clock.db_now(terms.using)
             until = now + timedelta(seconds=terms.lease)
             free = slots - len(got)
@@ -281,6 +302,13 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
     return got
 
 
+def _lock_tasks(connection: BaseDatabaseWrapper, jobs: Sequence[Claimed]) -> None:
+    if connection.features.has_select_for_update:
+        ids = [job.task_id for job in jobs if job.task_id is not None]
+        tasks = BackgroundTask.objects.using(connection.alias).filter(pk__in=ids)
+        list(tasks.select_for_update().order_by("pk").values_list("pk"))
+
+
 def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
     start = now if state == State.RUNNING else None
     return replace(job, owner=terms.owner, fence=job.fence + 1, state=state, start_time=start)
@@ -299,7 +327,7 @@ def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
     """Let claimed jobs begin: their bodies may start once, and only after this. Returns those."""
 
     def together(group: Sequence[Claimed]) -> None:
-        with transactions.write(terms.using) as connection, Batch(connection) as batch:
+        with transactions.write_batch(terms.using) as batch:
             _pass(batch, terms, group, now)
 
     passed = in_groups(jobs, together, lambda job, error: None)
@@ -321,17 +349,28 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
     refused: list[Finished] = []
 
     def together(group: Sequence[Finished]) -> None:
-        with transactions.write(terms.using) as connection:
-            with Batch(connection) as batch:
-                _record(batch, terms, group)
-            _follow_up(terms, group)
+        with transactions.write_batch(terms.using) as batch:
+            again = _record(batch, terms, group)
+            batch.send()
+            _follow_up(terms, group, again)
 
     def alone(each: Finished, error: Exception) -> None:
         if _is_recorded(terms, each):
             return
         if isinstance(error, Mismatch):
             refused.append(each)
-            return
+        elif not isinstance(error, IntegrityError):
+            plainly(each, error)
+        else:
+            in_groups([each], anew, plainly)
+
+    def anew(group: Sequence[Finished]) -> None:
+        # Its last piece of log may be stored: that COMMIT worked, its answer was lost.
+        with transactions.write(terms.using):
+            _drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
+            together(group)
+
+    def plainly(each: Finished, error: Exception) -> None:
         # What it says cannot be stored; that it ended must be.
         plain = replace(
             each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
@@ -352,11 +391,11 @@ def finish_and_gate(
     """
     if ended and jobs:
         try:
-            with transactions.write(terms.using) as connection:
-                with Batch(connection) as batch:
-                    _record(batch, terms, ended)
-                    _pass(batch, terms, jobs, now)
-                _follow_up(terms, ended)
+            with transactions.write_batch(terms.using) as batch:
+                again = _record(batch, terms, ended)
+                _pass(batch, terms, jobs, now)
+                batch.send()
+                _follow_up(terms, ended, again)
         except (Mismatch, IntegrityError, DataError) as error:
             logger.debug("One by one: %s", error)
         else:
@@ -366,18 +405,23 @@ def finish_and_gate(
     return finish(terms, ended), gate(terms, jobs, now)
 
 
-def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
+def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> set[uuid.UUID]:
+    """Write outcomes; returns the lost jobs that run again."""
     ordered = sorted(ended, key=lambda each: each.job.task_id or 0)
-    _end_jobs(batch, terms, [e for e in ordered if not _runs_again(e)])
-    _rerun_jobs(batch, terms, [e for e in ordered if _runs_again(e)])
+    again = _to_rerun(batch, [e.job for e in ordered if e.state == State.LOST])
+    _end_jobs(batch, terms, [e for e in ordered if e.job.id not in again])
+    _rerun_jobs(batch, terms, [e for e in ordered if e.job.id in again])
     _store_logs(batch, [(e.job, e.pieces, e.log) for e in ordered if e.log])
     _end_tasks(batch, ordered)
+    return again
 
 
-def _follow_up(terms: Terms, ended: Sequence[Finished]) -> None:
+def _follow_up(terms: Terms, ended: Sequence[Finished], again: Collection[uuid.UUID]) -> None:
     for each in ended:
         if each.state in (State.FAILED, State.TIMED_OUT):
             _after_failure(terms, each)
+        elif each.state == State.LOST:
+            _note_loss(terms.using, each.job, each.error[:500], again)
 
 
 def _is_recorded(terms: Terms, each: Finished) -> bool:
@@ -399,21 +443,22 @@ def _end_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     batch.change(Job, columns, MINE, rows)
 
 
-def _runs_again(ended: Finished) -> bool:
-    return ended.state == State.LOST and may_rerun(ended.job)
-
-
 def _rerun_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     rows = [
         (*_rerun(e.job, e.end_time), e.job.id, terms.owner, e.job.fence, State.RUNNING)
         for e in ended
     ]
-    batch.change(Job, RERUN, MINE, rows)
+    batch.change(Job, RERUN, MINE, rows, null=UNCANCELLED)
 
 
 def _store_logs(batch: Batch, pieces: Sequence[tuple[Claimed, int, str]]) -> None:
-    rows = [(job.id, job.fence * PIECES + n, text) for job, n, text in pieces]
+    rows = [(job.id, piece_number(job, n), text) for job, n, text in pieces]
     batch.insert(JobLog, ("job", "n", "text"), rows)
+
+
+def piece_number(job: Claimed, n: int) -> int:
+    """``JobLog.n`` of the ``n``-th piece that this owner of the job has stored."""
+    return job.fence * PIECES + n
 
 
 def _end_tasks(batch: Batch, ended: Sequence[Finished]) -> None:
@@ -431,13 +476,16 @@ def _end_tasks(batch: Batch, ended: Sequence[Finished]) -> None:
 def _after_failure(terms: Terms, ended: Finished) -> None:
     """Try again while attempts remain; else count the failure, and disable the task in the end.
 
-    A task that was deleted meanwhile wants neither.
+    A task that was deleted meanwhile wants neither; one that was disabled meanwhile runs no more by
+    itself. A request runs a disabled one, with all its attempts.
     """
     job = ended.job
     tasks = BackgroundTask.objects.using(terms.using).filter(pk=job.task_id or 0)
-    if not tasks.exists():
+    task = tasks.values("disabled", "version").first()
+    if task is None:
         return
-    if job.attempt < job.max_attempts:
+    was_disabled = task["disabled"] and task["version"] != job.task_version
+    if job.attempt < job.max_attempts and not was_disabled:
         _retry(terms, ended)
     else:
         _count_failure(tasks, ended)
@@ -460,13 +508,18 @@ def _retry(terms: Terms, ended: Finished) -> None:
         requested_by_id=job.requested_by_id,
         missed=job.missed,
     )
+    reason = _("attempt %(attempt)d of %(last)d: %(state)s; the next one in %(seconds).0f s") % {
+        "attempt": job.attempt,
+        "last": job.max_attempts,
+        "state": State(ended.state).label,
+        "seconds": delay,
+    }
     Decision.objects.record(
         Decision.Kind.RETRIED,
         job.task_id,
         due_at=job.due_at,
         job=job.id,
-        reason=f"attempt {job.attempt} of {job.max_attempts} {ended.state};"
-        f" the next one in {delay:.0f} s",
+        reason=reason,
         using=terms.using,
     )
 
@@ -493,10 +546,11 @@ def _count_failure(rows: QuerySet[BackgroundTask], ended: Finished) -> None:
             Decision.Kind.DISABLED,
             job.task_id,
             due_at=job.due_at,
-            reason=f"after a failure: {reason}",
+            reason=_("after a failure: %(error)s") % {"error": reason},
             job=job.id,
             using=rows.db,
         )
+        drop_waiting(rows.db, job.task_id)
 
 
 def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
@@ -512,11 +566,27 @@ def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
             rows = mine.filter(pk__in=[job.id for job, *_rest in pieces])
             fences = dict(rows.values_list("pk", "fence"))
             held = [piece for piece in pieces if fences.get(piece[0].id) == piece[0].fence]
+            said = [(job, n, text) for job, n, text, _progress in held if text]
+            _drop_stored(terms, said)
             with Batch(connection) as batch:
-                _store_logs(batch, [(job, n, text) for job, n, text, _progress in held if text])
+                _store_logs(batch, said)
                 _show_progress(batch, terms, held)
     running = mine.filter(state=State.RUNNING).exclude(cancel_requested_at=None)
     return list(running.values_list("pk", flat=True))
+
+
+def _drop_stored(terms: Terms, pieces: Sequence[tuple[Claimed, int, str]]) -> None:
+    """Make room for pieces that were stored before: their COMMIT worked, its answer was lost.
+
+    Sent again, a piece may hold more text.
+    """
+    keys = {(job.id, job.fence * PIECES + n) for job, n, _text in pieces}
+    rows = JobLog.objects.using(terms.using).filter(
+        job__in={job for job, _n in keys}, n__in={n for _job, n in keys}
+    )
+    again = [pk for pk, *key in rows.values_list("pk", "job_id", "n") if tuple(key) in keys]
+    if again:
+        rows.filter(pk__in=again).delete()
 
 
 def _show_progress(batch: Batch, terms: Terms, pieces: Sequence[Piece]) -> None:
@@ -559,7 +629,9 @@ def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
     now = clock.db_now(terms.using)
     expired = (
         Job.objects.using(terms.using)
-        .filter(lease_until__lt=now, procedure__in=Procedures.known_names())
+        # To give a job up one need not know its procedure.
+        .filter(Q(procedure__in=Procedures.known_names()) | Q(state=State.RUNNING))
+        .filter(lease_until__lt=now)
         .exclude(owner=terms.owner)
         .select_related("task")
         .order_by("lease_until")[:limit]
@@ -577,41 +649,49 @@ def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
             with Batch(connection) as batch:
                 batch.change(Job, ("owner", "fence", "lease_until"), SILENT, rows)
             for _lease, job in group:
-                _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, "its daemon was silent")
+                _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, _("its daemon was silent"))
         got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in group)
 
     def lose(group: Sequence[Expired]) -> None:
         with transactions.write(terms.using) as connection:
             with Batch(connection) as batch:
-                _lose(batch, group, now)
+                again = _lose(batch, group, now)
             for _lease, job in group:
-                _note_job(terms.using, Decision.Kind.LOST, job, SILENCE)
+                _note_loss(terms.using, job, _(SILENCE), again)
 
     in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
     in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
     return got
 
 
-def _lose(batch: Batch, group: Sequence[Expired], now: datetime) -> None:
-    again = [(lease, job) for lease, job in group if may_rerun(job)]
-    lost = [(lease, job) for lease, job in group if not may_rerun(job)]
+def _lose(batch: Batch, group: Sequence[Expired], now: datetime) -> set[uuid.UUID]:
+    """Write that these are lost; returns those that run again."""
+    again = _to_rerun(batch, [job for _lease, job in group])
+    lost = [(lease, job) for lease, job in group if job.id not in again]
     rows: list[tuple[Any, ...]]
-    rows = [(*_rerun(job, now), job.id, State.RUNNING, job.fence, lease) for lease, job in again]
-    batch.change(Job, RERUN, SILENT, rows)
+    rows = [
+        (*_rerun(job, now), job.id, State.RUNNING, job.fence, lease)
+        for lease, job in group
+        if job.id in again
+    ]
+    batch.change(Job, RERUN, SILENT, rows, null=UNCANCELLED)
     columns = ("state", "error", "end_time", "active_task", "lease_until", "fence")
     rows = [
-        (State.LOST, SILENCE, now, None, None, job.fence + 1,
+        (State.LOST, _(SILENCE), now, None, None, job.fence + 1,
          job.id, State.RUNNING, job.fence, lease)
         for lease, job in lost
     ]  # fmt: skip
     batch.change(Job, columns, SILENT, rows)
-    rows = [(now, f"Lost: {SILENCE}", j.task_id) for _, j in group if j.task_id is not None]
+    rows = [(now, f"Lost: {SILENCE}", j.task_id) for _lease, j in group if j.task_id is not None]
     batch.update(BackgroundTask, ("last_end_time", "message"), ("id",), rows)
+    return again
 
 
-SILENCE = "its daemon was silent for a lease while the job ran"
+SILENCE = gettext_noop("its daemon was silent for a lease while the job ran")
 RERUN = ("state", "attempt", "fence", "owner", "active_task", "lease_until", "start_time",
          "available_at")  # fmt: skip
+#: What a job must not have to run once more.
+UNCANCELLED = ("cancel_requested_at",)
 
 
 def _rerun(job: Claimed, now: datetime) -> tuple[Any, ...]:
@@ -619,9 +699,31 @@ def _rerun(job: Claimed, now: datetime) -> tuple[Any, ...]:
     return (State.WAITING, job.attempt + 1, job.fence + 1, None, None, None, None, now)
 
 
-def may_rerun(job: Claimed) -> bool:
-    """Whether a lost job begins again: its task allows it, and attempts remain."""
-    return job.rerun_lost and job.attempt < job.max_attempts
+def _to_rerun(batch: Batch, jobs: Sequence[Claimed]) -> set[uuid.UUID]:
+    """Which of these lost jobs begin again: their tasks allow it, and attempts remain.
+
+    Not where somebody has cancelled the job, nor where the task was disabled or deleted meanwhile.
+    """
+    allowed = [job for job in jobs if job.rerun_lost and job.attempt < job.max_attempts]
+    if not allowed:
+        return set()
+    batch.send()
+    _lock_tasks(batch.connection, allowed)
+    rows = Job.objects.using(batch.connection.alias).filter(
+        Q(task__disabled=False) | Q(task__isnull=False, trigger=Job.Trigger.REQUEST),
+        pk__in=[job.id for job in allowed],
+        cancel_requested_at=None,
+    )
+    return set(rows.values_list("pk", flat=True))
+
+
+def _note_loss(using: str, job: Claimed, reason: str, again: Collection[uuid.UUID]) -> None:
+    """The ledger keeps what the row forgets when it waits for its next attempt."""
+    if job.id in again:
+        text = _("%(reason)s; attempt %(attempt)d of %(last)d, the next one follows")
+        words = {"reason": reason, "attempt": job.attempt, "last": job.max_attempts}
+        reason = text % words
+    _note_job(using, Decision.Kind.LOST, job, reason)
 
 
 def _note_job(using: str, kind: str, job: Claimed, reason: str) -> None:
@@ -637,21 +739,31 @@ def held(terms: Terms) -> list[Claimed]:
 
 
 def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
-    """Let go of jobs that have not begun: whoever has a free slot takes them."""
-    columns = ("state", "fence", "owner", "active_task", "lease_until", "available_at")
+    """Let go of jobs whose bodies have not begun: whoever has a free slot takes them.
+
+    One that somebody asked to stop never begins: it is cancelled.
+    """
+    columns = ("state", "fence", "owner", "active_task", "lease_until", "available_at",
+               "start_time")  # fmt: skip
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
             now = clock.db_now(terms.using)
             rows = [
-                (State.WAITING, job.fence + 1, None, None, None, now,
-                 job.id, terms.owner, job.fence, State.CLAIMED)
+                (State.WAITING, job.fence + 1, None, None, None, now, None,
+                 job.id, terms.owner, job.fence, job.state)
                 for job in group
             ]  # fmt: skip
             with Batch(connection) as batch:
-                batch.change(Job, columns, MINE, rows)
+                batch.change(Job, columns, MINE, rows, null=UNCANCELLED)
 
-    in_groups(jobs, together, lambda job, error: None)
+    def alone(job: Claimed, error: Exception) -> None:
+        mine = Job.objects.using(terms.using).filter(
+            pk=job.id, owner=terms.owner, fence=job.fence, state=job.state
+        )
+        _cancel_unbegun(mine.exclude(cancel_requested_at=None), clock.db_now(terms.using))
+
+    in_groups(jobs, together, alone)
 
 
 # What people ask
@@ -662,14 +774,7 @@ def cancel(using: str, job_id: uuid.UUID, who: Any = None) -> bool:
     now = clock.db_now(using)
     rows = Job.objects.using(using).filter(pk=job_id)
     with transactions.write(using):
-        before = rows.filter(state__in=[State.WAITING, State.CLAIMED]).update(
-            state=State.CANCELLED,
-            end_time=now,
-            active_task=None,
-            lease_until=None,
-            available_at=None,
-            fence=F("fence") + 1,
-        )
+        before = _cancel_unbegun(rows.filter(state__in=[State.WAITING, State.CLAIMED]), now)
         if not before and not rows.filter(state=State.RUNNING).update(cancel_requested_at=now):
             return False
         job = rows.values("task_id", "due_at").get()
@@ -682,6 +787,55 @@ def cancel(using: str, job_id: uuid.UUID, who: Any = None) -> bool:
             using=using,
         )
     return True
+
+
+def _cancel_unbegun(rows: QuerySet[Job], now: datetime) -> int:
+    return rows.update(
+        state=State.CANCELLED,
+        start_time=None,
+        end_time=now,
+        active_task=None,
+        lease_until=None,
+        available_at=None,
+        fence=F("fence") + 1,
+    )
+
+
+def drop_waiting(
+    using: str, task_id: int | None, who: Any = None, *, is_deleted: bool = False
+) -> None:
+    """Cancel what waits for a task that is disabled (what somebody requested stays), or deleted.
+
+    To be called in the transaction that does so, behind what disables the task: so nothing begins
+    to wait meanwhile. The first statement writes: SQLite may refuse who has only read before.
+    """
+    now = clock.db_now(using)
+    jobs = Job.objects.using(using).filter(task=task_id)
+    waiting = jobs.filter(state=State.WAITING)
+    if not is_deleted:
+        waiting = waiting.exclude(trigger=Job.Trigger.REQUEST)
+    if not _cancel_unbegun(waiting, now):
+        return
+    cancelled = jobs.filter(state=State.CANCELLED, end_time=now)
+    for job_id, due_at in list(cancelled.values_list("pk", "due_at")):
+        Decision.objects.record(
+            Decision.Kind.CANCELLED,
+            task_id,
+            due_at=due_at,
+            reason=_("its task was deleted") if is_deleted else _("its task was disabled"),
+            job=job_id,
+            who=who,
+            using=using,
+        )
+
+
+def _drop_with_task(instance: BackgroundTask, using: str, **kwargs: Any) -> None:
+    drop_waiting(using, instance.pk, is_deleted=True)
+
+
+def connect() -> None:
+    """Let nothing run any more for a task that is deleted."""
+    pre_delete.connect(_drop_with_task, sender=BackgroundTask, dispatch_uid="linod.claims")
 
 
 def guard(using: str, job: Claimed) -> bool:

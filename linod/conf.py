@@ -7,12 +7,16 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from linod.loglines import DEFAULT_FORMAT, template_of
+from linod.logsender import LOCK, SOCKET
+from linod.phrases import ENGLISH, Language, OneOf, gettext_noop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,46 +43,101 @@ class Config:
     DAEMON_USER: str | None = None
     #: Alias of the database that holds linod's rows.
     DATABASE: str = "default"
-    #: Folder of the site's log file and of the log server's socket; None: no log server.
+    #: Folder of the site's log file and of the log server's socket; default: what ``LOGGING`` says
+    #: to a LinodHandler; None: no log server.
     LOG_DIR: str | Path | None = None
     #: Name of the log file in ``LOG_DIR``.
     LOG_FILE: str = "lino.log"
+    #: The first line of a record.
+    LOG_FORMAT: str = DEFAULT_FORMAT
+    #: Begin a new log file with each "hour" or "day"; empty: never.
+    LOG_ROTATE_EVERY: str = ""
+    #: Begin a new log file before this one has more megabytes; 0: never.
+    LOG_ROTATE_MB: int | float = 0
+    #: How many former log files stay.
+    LOG_KEEP_FILES: int = 10
+    #: Users whose processes may send records, beside the log server's own and root.
+    LOG_USERS: list[str] | tuple[str, ...] = ()
 
 
 #: What each key takes.
 KINDS = get_type_hints(Config)
-#: Numbers that must be above zero; GRACE may be zero.
-POSITIVE = ("BACKGROUND_SLEEP_TIME", "MAX_CONCURRENCY", "LEASE", "KEEP_JOBS_DAYS")
-#: No number of seconds, days or slots that is larger makes sense.
+#: Numbers that must be above zero, and those that may be zero.
+POSITIVE = ("BACKGROUND_SLEEP_TIME", "MAX_CONCURRENCY", "LEASE", "KEEP_JOBS_DAYS", "LOG_KEEP_FILES")
+FROM_ZERO = ("GRACE", "LOG_ROTATE_MB")
+#: No number of seconds, days or slots that is larger makes sense; the texts below tell it.
 LIMIT = 100_000
+#: Log files may be begun anew this often.
+PERIODS = ("", "hour", "day")
+#: Names of files and users.
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 #: Channels and sockets are named after the site; their names take these characters only.
 SITE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,50}")
 
 
-def problems(given: Any) -> list[str]:
+def problems(given: Any, language: Language = ENGLISH) -> list[str]:
     """What is wrong with a ``LINOD`` setting, one line each; empty when it is fine."""
     if not isinstance(given, dict):
-        return [f"LINOD must be a dict, not {type(given).__name__}"]
-    return [line for key, value in given.items() if (line := _problem(key, value))]
+        text = language.gettext("LINOD must be a dict, not %(kind)s")
+        return [text % {"kind": type(given).__name__}]
+    return [line for key, value in given.items() if (line := _problem(key, value, language))]
 
 
-def _problem(key: Any, value: Any) -> str:
+def _problem(key: Any, value: Any, language: Language) -> str:
     if key not in KINDS:
         near = difflib.get_close_matches(str(key).upper(), KINDS, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(KINDS)}"
-        return f"LINOD has no key {key!r}{hint}"
+        if near:
+            text = language.gettext("LINOD has no key %(key)r, did you mean %(near)r?")
+            return text % {"key": key, "near": near[0]}
+        text = language.gettext("LINOD has no key %(key)r; known are %(known)s")
+        return text % {"key": key, "known": ", ".join(KINDS)}
+    kinds = _kinds(key)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = OneOf("None" if each is NoneType else each.__name__ for each in kinds)
+        text = language.gettext("LINOD[%(key)r] must be %(kinds)s, not %(value)r")
+        return text % {"key": key, "kinds": names.said(language), "value": value}
+    must, why = _limit(key, value)
+    return language.gettext(must) % {"key": key, "value": value, "why": why} if must else ""
+
+
+def _kinds(key: str) -> tuple[type, ...]:
     kind = KINDS[key]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        kinds = get_args(kind) or (kind,)
-        names = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)
-        return f"LINOD[{key!r}] must be {names}, not {value!r}"
+    alternatives = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return tuple(get_origin(each) or each for each in alternatives)
+
+
+def _limit(key: str, value: Any) -> tuple[str, str]:
+    """What a value of the right kind must be, and why it is not; empty when it is."""
+    must = ""
     if key in POSITIVE and not 0 < value < LIMIT:
-        return f"LINOD[{key!r}] must be above zero and below {LIMIT:,}, not {value!r}"
-    if key == "GRACE" and not 0 <= value < LIMIT:
-        return f"LINOD[{key!r}] must be from zero to below {LIMIT:,}, not {value!r}"
-    if key == "SITE" and not SITE_NAME.fullmatch(value):
-        return f"LINOD[{key!r}] must be letters, digits and the signs _.- only, not {value!r}"
-    return ""
+        must = gettext_noop("LINOD[%(key)r] must be above zero and below 100,000, not %(value)r")
+    elif key in FROM_ZERO and not 0 <= value < LIMIT:
+        must = gettext_noop("LINOD[%(key)r] must be from zero to below 100,000, not %(value)r")
+    elif key == "SITE" and not SITE_NAME.fullmatch(value):
+        must = gettext_noop(
+            "LINOD[%(key)r] must be letters, digits and the signs _.- only, not %(value)r"
+        )
+    return (must, "") if must else _log_limit(key, value)
+
+
+def _log_limit(key: str, value: Any) -> tuple[str, str]:
+    must = why = ""
+    if key == "LOG_FILE" and not (FILE_NAME.fullmatch(value) and value not in (SOCKET, LOCK)):
+        must = gettext_noop(
+            "LINOD[%(key)r] must be the name of a file: letters, digits and the signs _.- only,"
+            " not %(value)r"
+        )
+    elif key == "LOG_ROTATE_EVERY" and value not in PERIODS:
+        must = gettext_noop('LINOD[%(key)r] must be "hour", "day" or empty, not %(value)r')
+    elif key == "LOG_USERS" and not all(isinstance(each, str) for each in value):
+        must = gettext_noop("LINOD[%(key)r] must be names of users, not %(value)r")
+    elif key == "LOG_FORMAT":
+        try:
+            template_of(value)
+        except ValueError as error:
+            must = gettext_noop("LINOD[%(key)r] must be a line's format (%(why)s), not %(value)r")
+            why = str(error)
+    return must, why
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +147,7 @@ def config() -> Config:
     wrong = problems(given)
     if wrong:
         raise ImproperlyConfigured(wrong[0])
-    return Config(**{"SITE": default_site(), **given})
+    return Config(**{"SITE": default_site(), "LOG_DIR": default_log_dir(), **given})
 
 
 def default_site() -> str:
@@ -96,8 +155,20 @@ def default_site() -> str:
     return str(getattr(settings, "SETTINGS_MODULE", None) or "site").partition(".")[0]
 
 
+def default_log_dir() -> str | Path | None:
+    """The folder to which ``LOGGING`` sends: so that one line in the settings is enough."""
+    handlers = (getattr(settings, "LOGGING", None) or {}).get("handlers", {})
+    for handler in handlers.values():
+        kind = handler.get("class") or handler.get("()")
+        name = kind if isinstance(kind, str) else getattr(kind, "__qualname__", "")
+        if name.rpartition(".")[2] == "LinodHandler" and handler.get("log_dir"):
+            found: str | Path = handler["log_dir"]
+            return found
+    return None
+
+
 def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting in ("LINOD", "SETTINGS_MODULE"):
+    if setting in ("LINOD", "LOGGING", "SETTINGS_MODULE"):
         config.cache_clear()
 
 

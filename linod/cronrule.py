@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from linod.calendars import GREGORIAN_CYCLE, Months
 from linod.exceptions import InvalidRecurrence, MissingExtra
+from linod.phrases import gettext_noop
 from linod.series import TICK, ByDays
 
 if TYPE_CHECKING:
@@ -46,16 +47,17 @@ def parse(text: str) -> Expression:
     try:
         from cronsim import CronSim, CronSimError
     except ImportError as error:
-        raise MissingExtra('The unit cron needs cronsim: pip install "linod[cron]"') from error
+        message = gettext_noop('The unit cron needs cronsim: pip install "linod[cron]"')
+        raise MissingExtra(message) from error
     fields = text.split()
     if len(fields) != 5:
-        raise InvalidRecurrence(
-            "cron", "give five fields: minute, hour, day of month, month, day of week"
-        )
+        message = gettext_noop("give five fields: minute, hour, day of month, month, day of week")
+        raise InvalidRecurrence("cron", message)
     try:
         rule = CronSim(text, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise InvalidRecurrence("cron", f"{text!r} is no cron expression: {error}") from error
+        message = gettext_noop("%(text)r is no cron expression: %(error)s")
+        raise InvalidRecurrence("cron", message, text=text, error=error) from error
     return Expression(
         days=rule,
         times=tuple(sorted(60 * (60 * h + m) for h in rule.hours for m in rule.minutes)),

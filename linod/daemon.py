@@ -11,44 +11,58 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
+from django.utils.translation import gettext as _
 
 import linod
-from linod import alerts, capture, claims, clock, signals
+from linod import alerts, capture, claims, clock, signals, transactions
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
 from linod.heartbeat import Heartbeat
 from linod.history import Daemon as DaemonRow
 from linod.history import Job
+from linod.logserver import LogServer
+from linod.notify import Notifier
 from linod.procedures import Procedures
-from linod.records import Finished
+from linod.records import Finished, Hold
 from linod.requests import daemon_user
-from linod.scheduler import Offset, Scheduler
+from linod.scheduler import TRUST, Offset, Scheduler
 from linod.sync import sync
 from linod.wakeup import Listener
 
 logger = logging.getLogger("linod")
+Value = TypeVar("Value")
 
 #: Exit codes.
 STOPPED, REFUSED, BROKEN = 0, 1, 70
-#: Part of a lease after which silence means that the jobs may be somebody else's by now.
-TRUST = 5 / 6
 #: Seconds between telling the last bodies to stop, interrupting them, and giving them up.
-LAST_PATIENCE = 0.8
+LAST_PATIENCE = 0.5
+#: Seconds that the turn which is under way gets at the stop.
+LAST_TURN = 5.0
+#: Seconds until a companion that failed begins anew, and that it gets to say goodbye.
+COMPANION_PAUSE, COMPANION_PATIENCE = 5.0, 1.0
 #: Seconds in which a repeated signal is taken for the same one.
 SAME_SIGNAL = 0.3
 
 
 def _say_failures(outcomes: Sequence[Finished], **kwargs: Any) -> None:
-    """The log line of a job that did not end well."""
+    """The log line of a job that did not end well; a traceback stands below it, as in any log."""
     for each in outcomes:
-        if each.state != Job.State.SUCCEEDED:
-            logger.warning("%s %s: %s", each.job.label, each.state, each.error.rstrip())
+        if each.state == Job.State.SUCCEEDED:
+            continue
+        error = each.error.rstrip()
+        is_traceback = "\n" in error
+        text = "%s %s" if is_traceback else "%s %s: %s"
+        args = (each.job.label, each.state, error)[: 2 if is_traceback else 3]
+        record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, text, args, None)
+        record.exc_text = error if is_traceback else None
+        if logger.isEnabledFor(logging.WARNING):
+            logger.handle(record)
 
 
 signals.jobs_finished.connect(_say_failures, dispatch_uid="linod.daemon")
@@ -58,11 +72,22 @@ class Daemon:
     """Runs jobs until told to stop.
 
     :param once: take only what is due now, wait for it, and end.
+    :param log_server: serves as long as this daemon, and ends last.
+    :param companions: what else goes on in the daemon's loop, each until it is cancelled. Nothing
+        waits for them, and one that fails begins anew.
     """
 
-    def __init__(self, *, once: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        once: bool = False,
+        log_server: LogServer | None = None,
+        companions: Sequence[Callable[[Daemon], Awaitable[None]]] = (),
+    ) -> None:
         self.settings = config()
         self.once = once
+        self.log_server = log_server
+        self.companions = companions
         self.owner = uuid.uuid4()
         self.using = self.settings.DATABASE
         self.terms = Terms(
@@ -72,6 +97,7 @@ class Daemon:
             host=socket.gethostname(),
             revision=os.environ.get("LINOD_REVISION", "")[:64],
         )
+        self.notifier = Notifier()
         self._stop = asyncio.Event()
         self._stop_asked: float | None = None
 
@@ -83,9 +109,27 @@ class Daemon:
     async def run(self) -> int:
         """Run until stopped; returns the exit code."""
         self.loop = asyncio.get_running_loop()
-        self.bridge = Bridge(self.using)
-        capture.install()
-        offset = Offset(await self.bridge.insist(self._come_up))
+        # First of all: who asks for a stop while it comes up must be heard, too.
+        with self._handle_signals():
+            if self.log_server is not None:
+                self.log_server.start()
+            self.bridge = Bridge(self.using)
+            capture.install()
+            try:
+                came_up = await self._ask(self._come_up)
+                user = await self._ask(daemon_user)
+            except (DatabaseError, InterfaceError):
+                if not self._stop.is_set():
+                    raise
+                self._close()
+                return STOPPED
+            return await self._serve(Offset(came_up), user)
+
+    async def _ask(self, action: Callable[[], Value]) -> Value:
+        """What the database answers, as long as nobody asks for a stop."""
+        return await self.bridge.insist(action, give_up=self._stop.is_set)
+
+    async def _serve(self, offset: Offset, user: Any) -> int:
         self.scheduler = Scheduler(
             self.terms,
             self.settings,
@@ -94,7 +138,7 @@ class Daemon:
             is_trusted=lambda: self.heart.is_trusted,
             only_before=offset.moment() if self.once else None,
         )
-        self.scheduler.executor.user = await self.bridge.insist(daemon_user)
+        self.scheduler.executor.user = user
         self.heart = Heartbeat(
             self._beat,
             using=self.using,
@@ -105,13 +149,17 @@ class Daemon:
         listener = Listener(self.owner, self.scheduler.look_now)
         listener.open()
         self.heart.start()
-        with self._handle_signals():
-            try:
-                code = await self._work()
-            finally:
-                listener.close()
-                await self._stop_in_order()
-        return code
+        alive = asyncio.create_task(
+            self.notifier.run(self.scheduler.has_looked, self._about), name="linod-notify"
+        )
+        beside = [asyncio.create_task(self._accompany(each)) for each in self.companions]
+        try:
+            return await self._work()
+        finally:
+            listener.close()
+            await self._stop_in_order()
+            alive.cancel()
+            await self._part_from(beside)
 
     def stop(self) -> None:
         """Stop in good order; a second call ends the process now.
@@ -133,17 +181,18 @@ class Daemon:
     def _come_up(self) -> datetime:
         now = clock.db_now(self.using)
         sync(self.using)
-        DaemonRow.objects.using(self.using).update_or_create(
-            owner=self.owner,
-            defaults={
-                "host": self.terms.host,
-                "pid": os.getpid(),
-                "version": linod.__version__,
-                "started_at": now,
-                "last_seen_at": now,
-                "state": DaemonRow.State.RUNNING,
-            },
-        )
+        with transactions.write(self.using):
+            DaemonRow.objects.using(self.using).update_or_create(
+                owner=self.owner,
+                defaults={
+                    "host": self.terms.host,
+                    "pid": os.getpid(),
+                    "version": linod.__version__,
+                    "started_at": now,
+                    "last_seen_at": now,
+                    "state": DaemonRow.State.RUNNING,
+                },
+            )
         logger.info(
             "Start linod %s: %d procedures, at most %d jobs at a time",
             linod.__version__,
@@ -162,6 +211,7 @@ class Daemon:
             {work, upkeep, asked}, return_when=asyncio.FIRST_COMPLETED
         )
         self.scheduler.stop()
+        self.notifier.tell("STOPPING=1", self._about())
         code = STOPPED
         for task in (work, upkeep):
             if task in done and not task.cancelled() and task.exception() is not None:
@@ -170,7 +220,9 @@ class Daemon:
         upkeep.cancel()
         asked.cancel()
         # The turn that is under way brings what it claimed; it must not be cut in the middle.
-        await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=LAST_TURN)
+        # Later its answer begins nothing: what it claimed is given back.
+        work.cancel()
         if (
             work.done()
             and not work.cancelled()
@@ -180,41 +232,75 @@ class Daemon:
             logger.warning("The last turn did not end well: %s", work.exception())
         return code
 
+    def _about(self) -> str:
+        """What the daemon is about, for the service manager's status line."""
+        jobs = f"Jobs running: {len(self.scheduler.executor.running)}"
+        if self.scheduler.stopping:
+            return f"Stopping. {jobs}"
+        return jobs if self.heart.is_trusted else f"The database does not answer. {jobs}"
+
+    async def _accompany(self, companion: Callable[[Daemon], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await companion(self)
+                return
+            except Exception:
+                logger.exception("A companion of the daemon failed; it begins anew")
+            await asyncio.sleep(COMPANION_PAUSE)
+
+    async def _part_from(self, beside: Sequence[asyncio.Task[None]]) -> None:
+        for task in beside:
+            task.cancel()
+        if beside:
+            await asyncio.wait(beside, timeout=COMPANION_PATIENCE)
+
     def _beat(self) -> None:
-        if self.scheduler.is_busy:
+        if self.scheduler.may_hold:
             claims.heartbeat(self.terms)
         # For display only: not worth a question to the database's clock.
         now = self.scheduler.offset.moment()
-        DaemonRow.objects.using(self.using).filter(owner=self.owner).update(last_seen_at=now)
+        with transactions.locked(self.using):
+            DaemonRow.objects.using(self.using).filter(owner=self.owner).update(last_seen_at=now)
 
     def _distrust(self) -> None:
-        reason = "its lease could not be renewed"
+        reason = _("its lease could not be renewed")
         logger.error("The leases could not be renewed in time: running jobs are told to stop")
-        self.loop.call_soon_threadsafe(self.scheduler.executor.cancel_all, reason)
+        self.loop.call_soon_threadsafe(self.scheduler.distrust, reason)
 
     # Stopping
 
     async def _stop_in_order(self) -> None:
         """Wait for the running jobs, cancel them, give them up; then let go of everything."""
         executor = self.scheduler.executor
+        executor.withdraw()
+        unbegun = [*self.scheduler.backlog, *executor.take_unbegun()]
+        begun = self.scheduler.begun()
         with contextlib.suppress(TimeoutError, DatabaseError):
             async with asyncio.timeout(1):
                 await self.bridge.call(self._sign, DaemonRow.State.STOPPING)
+                # Others need not wait until the running ones have ended.
+                await self.bridge.call(self.scheduler.let_go, unbegun)
         if executor.running:
             logger.info("Stopping: waiting for %d running jobs", len(executor.running))
         await self._record_ends(self.settings.GRACE)
         if executor.running:
-            executor.cancel_all("linod stops")
+            executor.cancel_all(_("linod stops"))
             await self._record_ends(LAST_PATIENCE)
             executor.interrupt_all()
             await self._record_ends(LAST_PATIENCE)
-        self.scheduler.unrecorded += executor.give_up("stopped with the daemon")
+        begun |= self.scheduler.begun()
+        self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
         await self._record_ends(0)
-        await self._say_goodbye()
+        await self._say_goodbye(begun)
         self.heart.stop()
         alerts.flush(LAST_PATIENCE)
         executor.close()
+        self._close()
+
+    def _close(self) -> None:
         self.bridge.close()
+        if self.log_server is not None:
+            self.log_server.stop()
 
     async def _record_ends(self, seconds: float) -> None:
         """Record outcomes as bodies end, for so many seconds or until none runs."""
@@ -238,35 +324,45 @@ class Daemon:
                 return
         logger.error("%d outcomes could not be recorded: no database", len(ended))
 
-    async def _say_goodbye(self) -> None:
+    async def _say_goodbye(self, begun: Collection[Hold]) -> None:
         try:
             async with asyncio.timeout(5):
-                await self.bridge.insist(self._give_back)
+                await self.bridge.insist(self._give_back, begun)
                 await self.bridge.insist(self._sign, DaemonRow.State.STOPPED)
         except TimeoutError:
             logger.warning("The database does not answer: other daemons wait for a lease")
         logger.info("linod has stopped")
 
-    def _give_back(self) -> None:
-        """Whatever is still mine has not begun: others may have it at once."""
-        waiting = [job for job in claims.held(self.terms) if job.state == Job.State.CLAIMED]
+    def _give_back(self, begun: Collection[Hold]) -> None:
+        """Whatever is still mine and has not begun: others may have it at once.
+
+        Also what passed the gate in a COMMIT whose answer was lost while the daemon stopped.
+        """
+        waiting = [job for job in claims.held(self.terms) if job.key not in begun]
         claims.give_back(self.terms, waiting)
 
     def _sign(self, state: str) -> None:
         now = clock.db_now(self.using)
         rows = DaemonRow.objects.using(self.using).filter(owner=self.owner)
-        rows.update(last_seen_at=now, state=state)
+        with transactions.locked(self.using):
+            rows.update(last_seen_at=now, state=state)
 
     @contextlib.contextmanager
     def _handle_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop; elsewhere than in the main thread nobody is asked."""
+        """SIGTERM and SIGINT ask to stop, SIGHUP asks the log server for the file's new name.
+
+        Elsewhere than in the main thread nobody is asked.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self.stop)
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        if self.log_server is not None:
+            handlers[signal.SIGHUP] = self.log_server.reopen
+        for number, handler in handlers.items():
+            self.loop.add_signal_handler(number, handler)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in handlers:
                 self.loop.remove_signal_handler(number)

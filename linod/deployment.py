@@ -19,6 +19,8 @@ from linod.conf import config
 
 #: The user that Debian's web servers run as.
 USER = "www-data"
+#: Seconds after which systemd takes a silent event loop for hung: no body should hold it that long.
+WATCHDOG = 60
 #: Seconds from the daemon's own limit (``GRACE``) until the supervisor kills.
 MARGIN = 10
 
@@ -110,7 +112,10 @@ def linod_sh(deployment: Deployment) -> str:
 
 
 def supervisor_conf(deployment: Deployment) -> str:
-    """Supervisor's configuration of the service; in it, "%" begins a variable."""
+    """Supervisor's configuration of the service; in it, "%" begins a variable.
+
+    A refused start is tried again for more than an hour: the database may come up later.
+    """
     log = f"/var/log/supervisor/{deployment.service}.log"
     script = shlex.quote(str(deployment.script)).replace("%", "%%")
     return f"""\
@@ -119,6 +124,7 @@ command={script}
 user={USER}
 autostart=true
 autorestart=true
+startretries=100
 stopsignal=TERM
 stopasgroup=true
 killasgroup=true
@@ -129,7 +135,10 @@ redirect_stderr=true
 
 
 def systemd(deployment: Deployment) -> str:
-    """The unit file. A refused start is tried again: the database may come up later."""
+    """The unit file. A refused start is tried again: the database may come up later.
+
+    The daemon tells systemd when it serves and that it lives (:mod:`linod.notify`).
+    """
     words = [str(deployment.python), *deployment.command]
     folder = str(deployment.folder).replace("%", "%%")
     return f"""\
@@ -142,7 +151,8 @@ Description=linod, the background tasks of {deployment.site.replace("%", "%%")}
 After=network.target postgresql.service mariadb.service
 
 [Service]
-Type=exec
+Type=notify
+WatchdogSec={WATCHDOG}
 User={USER}
 WorkingDirectory={folder}
 ExecStart={" ".join(map(_systemd_word, words))}

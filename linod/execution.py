@@ -9,8 +9,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.utils.functional import SimpleLazyObject
-
 from linod import claims
 from linod.capture import Capture
 from linod.choices import LogLevels
@@ -45,7 +43,7 @@ class Execution:
         self.using = using
         self.moment = moment
         self.cancellation = Cancellation()
-        self.log = Capture(LogLevels.get_by_name(job.log_level, LogLevels.INFO).num_value)
+        self.log = Capture((LogLevels.get_by_name(job.log_level) or LogLevels.INFO).num_value)
         self.pieces = 0
         self._began: float | None = None
         self._ended: float | None = None
@@ -59,8 +57,7 @@ class Execution:
         self.ar = BaseRequest(
             user,
             logger,
-            task=task or self._lazy(BackgroundTask, job.task_id),
-            job=self._lazy(Job, job.id),
+            task=task,
             due_at=job.due_at,
             arguments=job.arguments,
             log_level=job.log_level,
@@ -69,12 +66,6 @@ class Execution:
             cancellation=self.cancellation,
         )
         self.body = Body(job.procedure, self.ar, self.log)
-
-    def _lazy(self, model: Any, key: Any) -> Any:
-        """The row, read when the body first asks for it."""
-        if key is None:
-            return None
-        return SimpleLazyObject(lambda: model.objects.using(self.using).get(pk=key))
 
     def run(self) -> Finished:
         """Run the body in this thread."""
@@ -143,7 +134,8 @@ class Execution:
             piece = (self.job, self.pieces, text, news)
             self.shown = progress
             self._said = (self._said + fresh)[-MESSAGE:]
-            self.pieces += 1
+            # Only what is stored has a number: whoever hears of 3 after 1 knows that 2 is missing.
+            self.pieces += bool(text)
             return piece
 
     def take_back(self, piece: tuple[Claimed, int, str, Any]) -> None:
@@ -172,3 +164,13 @@ class Execution:
         """See :meth:`linod.requests.BaseRequest.guard`."""
         if not claims.guard(self.using, self.job):
             raise NotMine(f"{self.job.label}: the job was taken over; nothing of it may count")
+
+    def read_task(self) -> BackgroundTask | None:
+        """The task's row; its ``DoesNotExist`` when it was deleted meanwhile."""
+        if self.job.task_id is None:
+            return None
+        return BackgroundTask.objects.using(self.using).get(pk=self.job.task_id)
+
+    def read_job(self) -> Job:
+        """The job's row."""
+        return Job.objects.using(self.using).get(pk=self.job.id)

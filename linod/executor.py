@@ -10,14 +10,16 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from django.db import close_old_connections
+from django.utils.translation import gettext as _
 
 from linod import capture
 from linod.exceptions import Interruption, JobCancelled, JobTimedOut
 from linod.execution import Execution
-from linod.records import Claimed, Finished
+from linod.records import Claimed, Finished, Hold
 from linod.workers import Workers
 
 logger = logging.getLogger("linod")
@@ -63,35 +65,54 @@ class Executor:
         self.slots = slots
         self.moment = moment
         self.user: Any = None
-        self.running: dict[uuid.UUID, Execution] = {}
+        #: Asked just before a body begins: its lease may have ended while its job waited, frozen.
+        self.may_begin: Callable[[], bool] = lambda: True
+        # By hold: the next attempt of a job that was taken over may come to the same daemon, while
+        # the body of the former one still runs.
+        self.running: dict[Hold, Execution] = {}
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(_contain)
-        self._arrived: deque[tuple[Execution, Finished]] = deque()
+        self._arrived: deque[tuple[Execution, Finished | None]] = deque()
         self._is_told = False
-        self._all_ended = asyncio.Event()
-        self._ended: list[Finished] = []
+        self._group_ended = asyncio.Event()
+        self.ended: list[Finished] = []
+        #: What has passed the gate and will not begin here.
+        self.unbegun: list[Claimed] = []
         self._durations: deque[float] = deque(maxlen=LOOK_BACK)
-        self._interrupted: dict[uuid.UUID, float] = {}
-        self._timers: dict[uuid.UUID, list[asyncio.TimerHandle]] = {}
+        self._interrupted: dict[Hold, float] = {}
+        self._timers: dict[Hold, list[asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = Workers(slots, self.run_job)
 
     @property
     def free(self) -> int:
         """How many more bodies may begin now."""
-        return self.slots - len(self.running)
+        return max(self.slots - len(self.running), 0)
+
+    def room(self, jobs: Sequence[Claimed]) -> int:
+        """How many of these jobs, in their order, may pass the gate now: one for each free slot.
+
+        While many wait and bodies take less than a commit, as many again pass ahead of the slots:
+        they begin one after another while the next group is at the gate.
+        """
+        free = self.free
+        if len(jobs) <= 2 * self.slots or self._tasks or self.mean_duration() >= BRIEF:
+            return min(free, len(jobs))
+        near = jobs[: 2 * self.slots - len(self.running)]
+        plain = takewhile(lambda job: job.timeout is None and not job.procedure.is_async, near)
+        return max(free, len(list(plain)))
 
     def start(self, jobs: Sequence[Claimed]) -> None:
-        """Begin the bodies of jobs that have passed the gate; their slots must be free."""
+        """Begin the bodies of jobs that have passed the gate, as soon as slots are free."""
         sync = []
         for job in jobs:
             execution = Execution(job, self.using, self.moment, user=self.user)
             if execution.log.level < logging.INFO:
                 capture.install(execution.log.level)
-            self.running[job.id] = execution
+            self.running[job.key] = execution
             if job.timeout is not None:
-                self._later(job.id, job.timeout, self._time_out, execution)
+                self._later(job.key, job.timeout, self._time_out, execution)
             if job.procedure.is_async:
                 task = self._loop.create_task(self._run_async(execution))
                 self._tasks.add(task)
@@ -103,13 +124,33 @@ class Executor:
 
     def run_job(self, execution: Execution) -> None:
         """Run one sync job in a worker's thread."""
+        if not self.may_begin():
+            self._arrive(execution, None)
+            return
         close_old_connections()
         finished = execution.run()
         close_old_connections()
         self._arrive(execution, finished)
 
     async def _run_async(self, execution: Execution) -> None:
-        self._arrive(execution, await execution.arun())
+        self._arrive(execution, await execution.arun() if self.may_begin() else None)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether jobs have passed the gate that no slot is free for."""
+        return len(self.running) > self.slots
+
+    def withdraw(self) -> None:
+        """Let none of the jobs begin that have passed the gate and wait for a slot."""
+        for execution in self._workers.take_back():
+            # What was given up is not here any more.
+            if self._leave(execution.job.key):
+                self.unbegun.append(execution.job)
+
+    def take_unbegun(self) -> list[Claimed]:
+        """The jobs that have passed the gate and will not begin here, since the last call."""
+        unbegun, self.unbegun = self.unbegun, []
+        return unbegun
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -117,8 +158,11 @@ class Executor:
 
     # What has ended
 
-    def _arrive(self, execution: Execution, finished: Finished) -> None:
-        """Tell the loop, from any thread: once for all that end until it gets to it."""
+    def _arrive(self, execution: Execution, finished: Finished | None) -> None:
+        """Tell the loop, from any thread: once for all that end until it gets to it.
+
+        :param finished: None: it has not begun.
+        """
         self._arrived.append((execution, finished))
         if not self._is_told:
             self._is_told = True
@@ -130,37 +174,46 @@ class Executor:
         self._is_told = False
         while self._arrived:
             execution, finished = self._arrived.popleft()
-            job_id = execution.job.id
-            if self.running.pop(job_id, None) is None:
+            if not self._leave(execution.job.key):
                 continue  # it was given up before
-            for timer in self._timers.pop(job_id, ()):
-                timer.cancel()
-            self._interrupted.pop(job_id, None)
+            if finished is None:
+                self.unbegun.append(execution.job)
+                continue
             self._durations.append((finished.end_time - finished.start_time).total_seconds())
-            self._ended.append(finished)
-        if not self.running:
-            self._all_ended.set()
+            self.ended.append(finished)
+        if not self.running or len(self.ended) >= self.slots:
+            self._group_ended.set()
         self._wake()
+
+    def _leave(self, key: Hold) -> bool:
+        """Forget one that runs no more; False: it was forgotten before."""
+        if self.running.pop(key, None) is None:
+            return False
+        for timer in self._timers.pop(key, ()):
+            timer.cancel()
+        self._interrupted.pop(key, None)
+        return True
 
     def take_ended(self) -> list[Finished]:
         """The outcomes that came since the last call."""
-        ended, self._ended = self._ended, []
+        ended, self.ended = self.ended, []
         return ended
 
     @property
     def has_ended(self) -> bool:
         """Whether outcomes wait to be recorded."""
-        return bool(self._ended)
+        return bool(self.ended)
 
     async def settle(self) -> None:
         """Let bodies that take no longer than a commit end, to be recorded together.
 
         Otherwise groups fall apart into smaller ones, each with its own commit, and stay so.
         """
-        if self._ended and self.running and self.mean_duration() < BRIEF:
-            self._all_ended.clear()
+        is_group = not self.running or len(self.ended) >= self.slots
+        if self.ended and not is_group and self.mean_duration() < BRIEF:
+            self._group_ended.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_ended.wait(), TOGETHER)
+                await asyncio.wait_for(self._group_ended.wait(), TOGETHER)
 
     def mean_duration(self) -> float:
         """Seconds that a body takes, by the last ones and by the age of those still running."""
@@ -177,13 +230,13 @@ class Executor:
 
     def cancel(self, job_id: uuid.UUID, reason: str) -> None:
         """Ask a running body to stop; interrupt it when it does not notice."""
-        execution = self.running.get(job_id)
-        if execution is not None and not execution.cancellation.is_set():
-            self._stop(execution, reason, JobCancelled)
+        for execution in list(self.running.values()):
+            if execution.job.id == job_id and not execution.cancellation.is_set():
+                self._stop(execution, reason, JobCancelled)
 
     def cancel_all(self, reason: str) -> None:
         """Ask all running bodies to stop."""
-        for job_id in list(self.running):
+        for job_id in {execution.job.id for execution in self.running.values()}:
             self.cancel(job_id, reason)
 
     def interrupt_all(self) -> None:
@@ -192,26 +245,27 @@ class Executor:
             self._interrupt(execution)
 
     def _time_out(self, execution: Execution) -> None:
-        self._stop(execution, f"it ran longer than {execution.job.timeout:g} s", JobTimedOut)
+        reason = _("it ran longer than %s s") % f"{execution.job.timeout:g}"
+        self._stop(execution, reason, JobTimedOut)
 
     def _stop(self, execution: Execution, reason: str, kind: type[Interruption]) -> None:
         execution.stop(reason, kind)
         patience = 0.0 if execution.job.procedure.is_async else PATIENCE
-        self._later(execution.job.id, patience, self._interrupt, execution)
+        self._later(execution.job.key, patience, self._interrupt, execution)
 
     def _interrupt(self, execution: Execution) -> None:
-        self._interrupted[execution.job.id] = time.monotonic()
+        self._interrupted[execution.job.key] = time.monotonic()
         execution.interrupt()
 
     def _later(
         self,
-        job_id: uuid.UUID,
+        key: Hold,
         seconds: float,
         action: Callable[[Execution], None],
         execution: Execution,
     ) -> None:
         timer = self._loop.call_later(seconds, action, execution)
-        self._timers.setdefault(job_id, []).append(timer)
+        self._timers.setdefault(key, []).append(timer)
 
     def give_up(self, reason: str) -> list[Finished]:
         """The outcome "lost" for all that still run; whatever they do from here on is dropped."""
@@ -222,5 +276,5 @@ class Executor:
     def is_stuck(self) -> bool:
         """Whether every slot holds a body that ignores its interruption."""
         limit = time.monotonic() - STUCK_AFTER
-        stuck = [job_id for job_id, since in self._interrupted.items() if since < limit]
+        stuck = [key for key, since in self._interrupted.items() if since < limit]
         return len(stuck) >= self.slots

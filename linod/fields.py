@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.lookups import Exact, In
 from django.db.models.query_utils import DeferredAttribute
+from django.utils import translation
 
 from linod.exceptions import UnknownProcedure
 from linod.procedures import Procedure, Procedures
@@ -70,7 +71,9 @@ class ProcedureField(models.CharField):  # type: ignore[type-arg]
                 try:
                     Procedures.find(procedure.name)
                 except UnknownProcedure as error:
-                    raise ValidationError(str(error), code="unknown_procedure") from error
+                    raise ValidationError(
+                        error.said(translation), code="unknown_procedure"
+                    ) from error
         return procedure
 
 

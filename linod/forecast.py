@@ -10,16 +10,18 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.models import BackgroundTask
 from linod.recurrence import Recurrence
-from linod.rules import BY_WALL_CLOCK
 from linod.status import moment_text
+from linod.wording import is_ambiguous, left_out
 
 #: Seconds by the letters that a duration may have.
 LETTERS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -52,11 +54,13 @@ def duration(text: str) -> timedelta:
     (datetime.timedelta(days=1), datetime.timedelta(seconds=5400))
     """
     if not re.fullmatch(r"(\d{1,9}[smhdw])+", text):
-        raise ArgumentTypeError(f"{text!r} is no duration such as 90m, 24h or 7d")
+        message = _("%(text)r is no duration such as 90m, 24h or 7d")
+        raise ArgumentTypeError(message % {"text": text})
     pairs = re.findall(r"(\d+)([smhdw])", text)
     seconds = sum(int(number) * LETTERS[letter] for number, letter in pairs)
     if not 0 < seconds <= LONGEST.total_seconds():
-        raise ArgumentTypeError(f"{text!r} must be from 1s to {LONGEST.days}d")
+        message = _("%(text)r must be from 1s to %(days)dd")
+        raise ArgumentTypeError(message % {"text": text, "days": LONGEST.days})
     return timedelta(seconds=seconds)
 
 
@@ -73,8 +77,13 @@ def lines(tasks: Iterable[BackgroundTask], now: datetime, span: timedelta) -> li
     found = [f"{_time_text(each.moment)}  {each.text}" for each in coming[:MAX_LINES]]
     if len(coming) > MAX_LINES:
         left = len(coming) - MAX_LINES
-        found.append(f"... and {left} more lines; ask for a shorter time")
-    return found or [f"Nothing is going to run until {moment_text(until)}."]
+        text = ngettext(
+            "... and %d more lines; ask for a shorter time",
+            "... and %d more lines; ask for a shorter time",
+            left,
+        )
+        found.append(text % left)
+    return found or [_("Nothing is going to run until %s.") % moment_text(until)]
 
 
 def runs(task: BackgroundTask, now: datetime, until: datetime) -> Iterator[Coming]:
@@ -86,17 +95,20 @@ def runs(task: BackgroundTask, now: datetime, until: datetime) -> Iterator[Comin
     if not task.procedure.is_known:
         return
     if task.requested_at is not None:
-        yield coming(now, f"{task.procedure}  requested: as soon as possible")
+        text = _("requested: as soon as possible")
+        yield coming(now, f"{task.procedure}  {text}")
     begin = _begin(task)
     if begin is None:
         return
     try:
         rule = task.recurrence
     except (InvalidRecurrence, MissingExtra) as error:
-        yield coming(now, f"{task.procedure}  cannot run: {error}")
+        text = _("cannot run: %s") % error.said(translation)
+        yield coming(now, f"{task.procedure}  {text}")
         return
     if begin < now and not task.disabled:
-        yield coming(now, f"{task.procedure}  overdue since {moment_text(begin)}")
+        text = _("overdue since %s") % moment_text(begin)
+        yield coming(now, f"{task.procedure}  {text}")
     after = max(now, begin) - TICK
     number = rule.count(after, until)
     if number > SINGLE_RUNS:
@@ -116,28 +128,21 @@ def _summary(
 ) -> tuple[datetime, str]:
     first = rule.next_after(after) or until
     last = rule.latest_until(until) or until
-    return first, f"{task.procedure}  {rule.describe()}: {number} runs until {_time_text(last)}"
+    text = ngettext(
+        "%(rule)s: %(number)d run until %(last)s",
+        "%(rule)s: %(number)d runs until %(last)s",
+        number,
+    )
+    words = {"rule": rule.describe(translation), "number": number, "last": _time_text(last)}
+    return first, f"{task.procedure}  {text % words}"
 
 
 def shift_mark(rule: Recurrence, moment: datetime) -> str:
     """Why a run does not come at its rule's time of day: a clock change leaves that time out."""
-    usual = rule.wall_start.time()
-    if rule.every_unit not in BY_WALL_CLOCK or moment.astimezone(rule.zone).time() == usual:
+    usual = left_out(rule, moment)
+    if usual is None:
         return ""
-    return f"  (shifted: the clocks leave out {usual:%H:%M:%S})"
-
-
-def is_ambiguous(moment: datetime, zone: tzinfo) -> bool:
-    """Whether the clocks of ``zone`` show the time of ``moment`` (aware) twice.
-
-    >>> from datetime import UTC
-    >>> from zoneinfo import ZoneInfo
-    >>> night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
-    >>> [is_ambiguous(night + timedelta(hours=n), ZoneInfo("Europe/Brussels")) for n in range(3)]
-    [True, True, False]
-    """
-    local = moment.astimezone(zone)
-    return local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset()
+    return "  ({})".format(_("shifted: the clocks leave out %s") % f"{usual:%H:%M:%S}")
 
 
 def _time_text(moment: datetime) -> str:
@@ -145,6 +150,8 @@ def _time_text(moment: datetime) -> str:
     zone = timezone.get_current_timezone()
     if is_ambiguous(moment, zone):
         local = moment.astimezone(zone)
-        which = "second" if local.fold else "first"
-        return f"{moment_text(moment)} ({which} of two, UTC{local.isoformat()[-6:]})"
+        words = {"moment": moment_text(moment), "offset": local.isoformat()[-6:]}
+        if local.fold:
+            return _("%(moment)s (second of two, UTC%(offset)s)") % words
+        return _("%(moment)s (first of two, UTC%(offset)s)") % words
     return moment_text(moment)

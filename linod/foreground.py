@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from linod import inline, terminal
 from linod.exceptions import JobCancelled, UnknownProcedure
 from linod.execution import Execution
@@ -21,6 +24,7 @@ from linod.history import Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.requests import BaseRequest, daemon_user
+from linod.status import decimal_text
 from linod.sync import sync
 from linod.terminal import visible
 
@@ -45,9 +49,10 @@ def find_task(using: str, name: str) -> BackgroundTask:
     )
     task = found.first()
     if task is None:
-        raise UnknownProcedure(f"There is no background task {name!r}")
+        raise UnknownProcedure(gettext_noop("There is no background task %(name)r"), name=name)
     if not task.procedure.is_known:
-        raise UnknownProcedure(f"{task}: its procedure is not declared here")
+        message = gettext_noop("%(task)s: its procedure is not declared here")
+        raise UnknownProcedure(message, task=task)
     return task
 
 
@@ -153,10 +158,12 @@ class Interrupts:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.number += 1
         if self.number == 1:
-            self.screen.say("Cancelling: the procedure is asked to stop; Ctrl-C again ends it now")
+            self.screen.say(
+                _("Cancelling: the procedure is asked to stop; Ctrl-C again ends it now")
+            )
             self._ask()
         elif self.number == 2:
-            self.screen.say("Ended now, by a second signal")
+            self.screen.say(_("Ended now, by a second signal"))
             raise JobCancelled
         else:
             os._exit(1)
@@ -164,7 +171,7 @@ class Interrupts:
     def _ask(self) -> None:
         if self._execution is None:
             return
-        self._execution.stop("from the terminal")
+        self._execution.stop(_("from the terminal"))
         if self._execution.job.procedure.is_async:
             self._execution.interrupt()
 
@@ -196,7 +203,7 @@ def run_task(task: BackgroundTask, out: TextIO, err: TextIO) -> bool:
         try:
             job = inline.run(task, request, watch=interrupts.watch)
         except JobCancelled:
-            screen.say("The job has no outcome; it is given up when its lease is over")
+            screen.say(_("The job has no outcome; it is given up when its lease is over"))
             return False
         finally:
             screen.close_bar()
@@ -208,6 +215,12 @@ def _say_outcome(screen: Screen, task: BackgroundTask, job: Job) -> None:
     if job.state != Job.State.SUCCEEDED and job.error:
         screen.say(job.error)
     seconds = job.duration.total_seconds() if job.duration is not None else 0.0
-    screen.say(f"{task} {job.get_state_display()} after {seconds:.1f} s")
+    ended = {
+        "task": task,
+        "state": job.get_state_display(),
+        "seconds": decimal_text(seconds, 1),
+    }
+    screen.say(_("%(task)s %(state)s after %(seconds)s s") % ended)
     if job.state != Job.State.SUCCEEDED and task.disabled:
-        screen.say(f"{task} is disabled now: {task.disabled_reason}")
+        words = {"task": task, "reason": task.disabled_reason}
+        screen.say(_("%(task)s is disabled now: %(reason)s") % words)

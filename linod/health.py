@@ -4,7 +4,8 @@ A site is healthy when
 
 - a daemon has been seen within a lease, by the database's clock,
 - no task that could begin is overdue, and no request unheard, for longer than a lease and a poll,
-- no task was disabled by its failures, or because its rule cannot be answered.
+- no task was disabled by its failures, by a wrong declaration, or because its rule cannot be
+  answered.
 
 A procedure that is not declared here is told, but is no fault: a newer release may know it.
 """
@@ -19,6 +20,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import F, Q
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from linod import clock
 from linod.conf import config
@@ -27,6 +31,7 @@ from linod.history import Daemon
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.status import distance_text
+from linod.sync import DECLARED_WRONGLY
 
 #: How many tasks of a kind are named.
 NAMED = 10
@@ -40,7 +45,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{'ok' if self.is_well else 'PROBLEM'}: {self.text}"
+        return (_("ok: %s") if self.is_well else _("PROBLEM: %s")) % self.text
 
 
 def refusal(using: str) -> str:
@@ -49,15 +54,17 @@ def refusal(using: str) -> str:
         connections[using].ensure_connection()
         executor = MigrationExecutor(connections[using])
     except OperationalError as error:
-        return f"The database {using!r} does not answer: {_first_line(error)}"
+        details = {"database": using, "error": _first_line(error)}
+        return _("The database %(database)r does not answer: %(error)s") % details
     except (Error, ImproperlyConfigured) as error:
-        return f"The database {using!r} cannot be used: {_first_line(error)}"
+        details = {"database": using, "error": _first_line(error)}
+        return _("The database %(database)r cannot be used: %(error)s") % details
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "linod"]
     missing = [str(migration) for migration, _backwards in executor.migration_plan(targets)]
     if not missing:
         return ""
     names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-    return f"Migrations are not applied ({names}); run: manage.py migrate"
+    return _("Migrations are not applied (%(names)s); run: manage.py migrate") % {"names": names}
 
 
 def _first_line(error: BaseException) -> str:
@@ -73,18 +80,19 @@ def findings(using: str) -> Iterator[Finding]:
     enabled = BackgroundTask.objects.using(using).enabled()
     unknown = enabled.exclude(procedure__in=Procedures.known_names()).order_by("seqno", "pk")
     if unknown:
-        yield Finding(True, f"procedures that are not declared here: {_names(unknown)}")
+        text = _("procedures that are not declared here: %s") % _names(unknown)
+        yield Finding(True, text)
 
 
 def _daemon(using: str, now: datetime) -> Finding:
     rows = Daemon.objects.using(using).exclude(state=Daemon.State.STOPPED)
     daemon = rows.order_by("-last_seen_at").first()
     if daemon is None:
-        return Finding(False, "no daemon runs; start one with: manage.py linod")
-    seen = f"{daemon} was seen {distance_text(daemon.last_seen_at, now)}"
+        return Finding(False, _("no daemon runs; start one with: manage.py linod"))
+    seen = {"daemon": daemon, "distance": distance_text(daemon.last_seen_at, now)}
     if now - daemon.last_seen_at > timedelta(seconds=config().LEASE):
-        return Finding(False, f"no daemon shows itself; {seen}")
-    return Finding(True, f"the daemon {seen}")
+        return Finding(False, _("no daemon shows itself; %(daemon)s was seen %(distance)s") % seen)
+    return Finding(True, _("the daemon %(daemon)s was seen %(distance)s") % seen)
 
 
 def _overdue(using: str, now: datetime) -> Finding:
@@ -93,24 +101,34 @@ def _overdue(using: str, now: datetime) -> Finding:
     able = BackgroundTask.objects.using(using).known().idle()
     late = list(able.filter(Q(next_run_at__lt=limit) | Q(requested_at__lt=limit)))
     if not late:
-        return Finding(True, "nothing is overdue")
-    text = f"overdue for more than {patience.total_seconds():g} seconds: {_names(late)}"
-    return Finding(False, text)
+        return Finding(True, _("nothing is overdue"))
+    words = {"seconds": f"{patience.total_seconds():g}", "tasks": _names(late)}
+    return Finding(False, _("overdue for more than %(seconds)s seconds: %(tasks)s") % words)
 
 
 def _put_aside(using: str) -> Iterator[Finding]:
     disabled = BackgroundTask.objects.using(using).filter(disabled=True, disabled_until=None)
     failed = disabled.filter(disable_after__gt=0, failures__gte=F("disable_after"))
     for task in failed.order_by("seqno", "pk"):
-        yield Finding(False, f"{task} was disabled by its failures: {task.disabled_reason}")
+        words = {"task": task, "reason": task.disabled_reason}
+        yield Finding(False, _("%(task)s was disabled by its failures: %(reason)s") % words)
     for task in disabled.exclude(disabled_reason="").order_by("seqno", "pk"):
+        if task.disabled_reason.startswith(DECLARED_WRONGLY):
+            words = {"task": task, "reason": task.disabled_reason}
+            yield Finding(False, _("%(task)s is disabled. %(reason)s") % words)
+            continue
         try:
-            _ = task.recurrence
+            _rule = task.recurrence
         except (InvalidRecurrence, MissingExtra) as error:
-            yield Finding(False, f"{task} is disabled, its rule cannot be answered: {error}")
+            words = {"task": task, "error": error.said(translation)}
+            text = _("%(task)s is disabled, its rule cannot be answered: %(error)s") % words
+            yield Finding(False, text)
 
 
 def _names(tasks: Iterable[BackgroundTask]) -> str:
     names = [f"#{task.pk} {task.procedure}" for task in tasks]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    named, more = ", ".join(names[:NAMED]), len(names) - NAMED
+    if more <= 0:
+        return named
+    text = ngettext("%(names)s and %(number)d more", "%(names)s and %(number)d more", more)
+    return text % {"names": named, "number": more}

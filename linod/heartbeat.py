@@ -75,8 +75,8 @@ class Heartbeat(threading.Thread):
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the leases were renewed in time."""
-        return self._trusted
+        """Whether the leases were renewed in time; asked of the clock, as threads can freeze."""
+        return self._trusted and time.monotonic() - self._last < self.patience
 
     def stop(self) -> None:
         """End the thread and wait for it."""

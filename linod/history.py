@@ -12,7 +12,9 @@ from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from linod import clock, signals
+from linod.bulk import Batch
 from linod.choices import LogLevels
+from linod.conf import config
 from linod.fields import ProcedureField
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ class Job(models.Model):
         permissions: ClassVar = [("view_log", "Can read the logs of jobs")]
 
     def __str__(self) -> str:
-        return f"{self._meta.verbose_name} {self.pk} ({self.procedure}, {self.state})"
+        return f"{self._meta.verbose_name} {self.pk} ({self.procedure}, {self.get_state_display()})"
 
     @property
     def message(self) -> str:
@@ -155,6 +157,25 @@ class Job(models.Model):
     def is_final(self) -> bool:
         """Whether it will not change any more."""
         return self.state in self.FINAL
+
+    def cancel(self, user: Any = None) -> bool:
+        """Cancel the job, at once before it began; a running one is asked to stop.
+
+        :param user: who does so, for the ledger.
+        :return: False when it had ended already: then nothing was done.
+        """
+        from linod import claims
+
+        is_heard = claims.cancel(self._state.db or config().DATABASE, self.pk, user)
+        self.refresh_from_db()
+        return is_heard
+
+    @classmethod
+    def drop_waiting(cls, task: BackgroundTask, user: Any, using: str) -> None:
+        """Cancel the attempts that wait for a task which is disabled in this transaction."""
+        from linod import claims
+
+        claims.drop_waiting(using, task.pk, user)
 
     @property
     def duration(self) -> timedelta | None:
@@ -189,6 +210,15 @@ class JobLog(models.Model):
         return f"{self.job_id}#{self.n}"
 
 
+#: What a line of the ledger says.
+LINE = ("task", "due_at", "kind", "reason", "who", "at", "job")
+
+
+def name_of(who: Any) -> str:
+    """How the ledger names a user, or whoever it was; nothing for linod itself."""
+    return "" if who is None else str(who)[:150]
+
+
 class DecisionManager(models.Manager["Decision"]):
     """Writes the ledger."""
 
@@ -206,20 +236,30 @@ class DecisionManager(models.Manager["Decision"]):
     ) -> Decision:
         """Add a line; ``who`` is a user, a name, or None for linod itself; ``at``: default now."""
         using = using or self.db
-        task_id = task if isinstance(task, int) or task is None else task.pk
-        decision = self.using(using).create(
-            task_id=task_id,
+        decision = Decision(
+            task_id=task if isinstance(task, int) or task is None else task.pk,
             due_at=due_at,
             kind=kind,
             reason=reason,
-            who="" if who is None else str(who)[:150],
+            who=name_of(who),
             at=at or clock.db_now(using),
             job=job,
         )
+        decision.save(using=using, force_insert=True)
+        self._announce(decision, using)
+        return decision
+
+    def add(self, batch: Batch, decision: Decision) -> None:
+        """Let a line travel with other statements, so that it costs no round trip of its own."""
+        using = decision._state.db = batch.connection.alias
+        row = [getattr(decision, "task_id" if name == "task" else name) for name in LINE]
+        batch.insert(Decision, LINE, [row])
+        self._announce(decision, using)
+
+    def _announce(self, decision: Decision, using: str) -> None:
         transaction.on_commit(
             lambda: signals.decision_made.send(Decision, decision=decision), using=using
         )
-        return decision
 
 
 class Decision(models.Model):
@@ -244,14 +284,18 @@ class Decision(models.Model):
         CLOCK_JUMPED = "clock_jumped", _("the clock jumped")
 
     task = models.ForeignKey(
-        "linod.BackgroundTask", models.SET_NULL, null=True, related_name="decisions"
+        "linod.BackgroundTask",
+        models.SET_NULL,
+        verbose_name=_("Background task"),
+        null=True,
+        related_name="decisions",
     )
     due_at = models.DateTimeField(_("Due at"), null=True)
     kind = models.CharField(_("Decision"), max_length=20, choices=Kind.choices)
     reason = models.TextField(_("Reason"), blank=True)
     who = models.CharField(_("Who"), max_length=150, blank=True)
     at = models.DateTimeField(_("At"), db_index=True)
-    job = models.UUIDField(null=True)
+    job = models.UUIDField(_("Job"), null=True)
 
     objects: ClassVar[DecisionManager] = DecisionManager()
 
@@ -262,7 +306,8 @@ class Decision(models.Model):
         ordering: ClassVar = ["-at", "-id"]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.reason}" if self.reason else self.kind
+        kind = str(self.get_kind_display())
+        return f"{kind}: {self.reason}" if self.reason else kind
 
 
 class Daemon(models.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import threading
 import time
@@ -12,15 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import datetime, timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import connections
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from linod import capture, claims, transactions
 from linod.claims import Terms
 from linod.conf import config
-from linod.exceptions import InsideTransaction, JobTimedOut
+from linod.exceptions import InsideTransaction, JobCancelled, JobTimedOut
 from linod.execution import Execution
 from linod.heartbeat import Heartbeat
 from linod.history import Job
@@ -53,9 +57,12 @@ def run(
     execution = _begin(task, ar, lgr, terms)
     if watch is not None:
         watch(execution)
-    with _kept_alive(execution, terms), _bounded(execution):
+    with _kept_alive(execution, terms), bounded(execution), _heeding_ctrl_c(execution) as pressed:
         outcome = execution.call()
-    return _end(task, terms, execution.finished(outcome))
+    job = _end(task, terms, execution.finished(outcome))
+    if pressed:
+        raise KeyboardInterrupt
+    return job
 
 
 async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None = None) -> Job:
@@ -73,8 +80,8 @@ async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None
         nonlocal execution
         execution = await in_own_thread(lambda: _begin(task, ar, lgr, terms))
         if is_cancelled:
-            _cancel(execution, "its caller was cancelled")
-        with _kept_alive(execution, terms), _bounded(execution):
+            _cancel(execution, _("its caller was cancelled"))
+        with _kept_alive(execution, terms), bounded(execution):
             if execution.job.procedure.is_async:
                 outcome = await execution.acall()
             else:
@@ -88,7 +95,7 @@ async def arun(task: BackgroundTask, ar: BaseRequest, lgr: logging.Logger | None
     except asyncio.CancelledError:
         is_cancelled = True
         if execution is not None:
-            _cancel(execution, "its caller was cancelled")
+            _cancel(execution, _("its caller was cancelled"))
         await asyncio.wait({whole})
         raise
 
@@ -102,7 +109,7 @@ def _terms(task: BackgroundTask) -> Terms:
 
 def _refuse_inside_transaction(task: BackgroundTask, using: str) -> None:
     if connections[using].in_atomic_block:
-        raise InsideTransaction(f"{task}: call it outside of atomic()")
+        raise InsideTransaction(gettext_noop("%(task)s: call it outside of atomic()"), task=task)
 
 
 def _begin(
@@ -163,14 +170,14 @@ def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
                 execution.take_back(piece)
             raise
         if cancelled:
-            _cancel(execution, "somebody cancelled it")
+            _cancel(execution, _("somebody cancelled it"))
 
     heart = Heartbeat(
         beat,
         using=terms.using,
         interval=min(WRITE_EVERY, terms.lease / 3),
         patience=terms.lease * 5 / 6,
-        distrust=lambda: execution.stop("its lease could not be renewed"),
+        distrust=lambda: execution.stop(_("its lease could not be renewed")),
     )
     heart.start()
     try:
@@ -187,14 +194,15 @@ def _cancel(execution: Execution, reason: str) -> None:
 
 
 @contextmanager
-def _bounded(execution: Execution) -> Iterator[None]:
+def bounded(execution: Execution) -> Iterator[None]:
     """Interrupt the body when its time is over."""
     if execution.job.timeout is None:
         yield
         return
 
     def time_out() -> None:
-        execution.stop(f"it ran longer than {execution.job.timeout:g} s", JobTimedOut)
+        reason = _("it ran longer than %s s") % f"{execution.job.timeout:g}"
+        execution.stop(reason, JobTimedOut)
         execution.interrupt()
 
     timer = threading.Timer(execution.job.timeout, time_out)
@@ -204,6 +212,32 @@ def _bounded(execution: Execution) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _heeding_ctrl_c(execution: Execution) -> Iterator[list[int]]:
+    """In a shell, Ctrl-C cancels the job: it is no failure of the procedure.
+
+    Yields a list that holds the signal when it came. Where somebody else handles it, they do.
+    """
+    pressed: list[int] = []
+    is_shell = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not is_shell:
+        yield pressed
+        return
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        execution.stop(_("from the terminal"))
+        execution.body.strike(JobCancelled)
+
+    signal.signal(signal.SIGINT, heed)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def in_own_thread(action: Callable[[], Value]) -> Value:

@@ -1,7 +1,7 @@
 """The site's recurring tasks as ``--list`` shows them: numbered lines, or JSON.
 
-A line is what :class:`schedule.Job` writes about itself wherever it knows such a rule; for all
-other rules it has the same form, with the rule in words.
+In English a line is what :class:`schedule.Job` writes about itself wherever it knows such a rule;
+for all other rules, and in other languages, it has the same form, with the rule in words.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 import schedule
 from django.conf import settings
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.models import BackgroundTask
+from linod.phrases import ENGLISH, Language
 from linod.procedures import Procedures
 from linod.rules import BY_WALL_CLOCK
 from linod.wording import DAYS
@@ -54,25 +57,39 @@ def without_task(using: str) -> list[str]:
     return [each.name for each in Procedures if present.isdisjoint(each.names)]
 
 
+def disabled(using: str) -> list[str]:
+    """The recurring procedures that are left out of the list because their task is disabled."""
+    tasks = BackgroundTask.objects.using(using).recurring().filter(disabled=True)
+    return [str(task.procedure) for task in tasks.order_by("seqno", "pk")]
+
+
 def lines(tasks: Sequence[BackgroundTask]) -> list[str]:
     """The heading and a line for each task; times are the site's local ones."""
     if not tasks:
-        return ["This site has no scheduled jobs."]
-    heading = f"{len(tasks)} scheduled jobs:"
+        return [_("This site has no scheduled jobs.")]
+    # As it always was, also for one.
+    heading = ngettext("%d scheduled jobs:", "%d scheduled jobs:", len(tasks)) % len(tasks)
     return [heading, *(f"[{no}] {line(task)}" for no, task in enumerate(tasks, start=1))]
 
 
 def line(task: BackgroundTask) -> str:
     """A task as ``schedule`` would show it, or in that form."""
     job = as_schedule_job(task)
-    if job is not None:
+    if job is not None and _is_english():
         return repr(job)
-    last, following = _time_text(task.last_start_time), _time_text(task.next_run_at)
-    rule = rule_text(task)
-    return (
-        f"{rule[:1].upper()}{rule[1:]} do {task.procedure}()"
-        f" (last run: {last}, next run: {following})"
-    )
+    rule = rule_text(task, translation)
+    words = {
+        "rule": f"{rule[:1].upper()}{rule[1:]}",
+        "procedure": task.procedure,
+        "last": _time_text(task.last_start_time),
+        "next": _time_text(task.next_run_at),
+    }
+    return _("%(rule)s do %(procedure)s() (last run: %(last)s, next run: %(next)s)") % words
+
+
+def _is_english() -> bool:
+    """Also where translations are off (``translation.deactivate_all()``)."""
+    return (translation.get_language() or "en").partition("-")[0] == "en"
 
 
 def as_schedule_job(task: BackgroundTask) -> schedule.Job | None:
@@ -106,14 +123,18 @@ def _is_sayable(rule: Recurrence) -> bool:
     return not rule.weekdays
 
 
-def rule_text(task: BackgroundTask) -> str:
-    """The task's rule in words, with its time zone when that is not the site's."""
+def rule_text(task: BackgroundTask, language: Language = ENGLISH) -> str:
+    """The task's rule in words, with its time zone when that is not the site's.
+
+    In English, for programs, unless another language is asked for.
+    """
     try:
         rule = task.recurrence
     except (InvalidRecurrence, MissingExtra) as error:
-        return f"no run, because the rule cannot be answered ({error})"
-    elsewhere = rule.time_zone != settings.TIME_ZONE
-    return f"{rule.describe()} ({rule.time_zone})" if elsewhere else rule.describe()
+        text = language.gettext("no run, because the rule cannot be answered (%(error)s)")
+        return text % {"error": error.said(language)}
+    words = rule.describe(language)
+    return f"{words} ({rule.time_zone})" if rule.time_zone != settings.TIME_ZONE else words
 
 
 def as_json(tasks: Sequence[BackgroundTask]) -> str:
@@ -138,7 +159,7 @@ def _naive(moment: datetime | None) -> datetime | None:
 
 
 def _time_text(moment: datetime | None) -> str:
-    return "[never]" if moment is None else f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
+    return _("[never]") if moment is None else f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, router, transaction
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from linod import clock
 from linod.choices import Recurrences
@@ -84,7 +86,7 @@ class Sequenced(models.Model):
             rows = self._numbers()
             here = next((i for i, (pk, _seqno) in enumerate(rows) if pk == self.pk), None)
             if here is None:
-                raise ChangedMeanwhile(f"{self} does not exist any more")
+                raise ChangedMeanwhile(gettext_noop("%(row)s does not exist any more"), row=self)
             there = here + step
             if not 0 <= there < len(rows):
                 return False
@@ -101,7 +103,8 @@ class Sequenced(models.Model):
         with transaction.atomic(using=siblings.db):
             for pk, old, new in changes:
                 if not siblings.filter(pk=pk, seqno=old).update(seqno=new):
-                    raise ChangedMeanwhile("The order was changed meanwhile; nothing was moved")
+                    message = gettext_noop("The order was changed meanwhile; nothing was moved")
+                    raise ChangedMeanwhile(message)
         return len(changes)
 
 
@@ -203,9 +206,9 @@ class RecurrenceSet(models.Model):
             else:
                 self.recurrence  # noqa: B018 (it is built to be checked)
         except InvalidRecurrence as error:
-            raise ValidationError({error.field: error.message}) from error
+            raise ValidationError({error.field: error.remedy(translation)}) from error
         except MissingExtra as error:
-            raise ValidationError({"every_unit": str(error)}) from error
+            raise ValidationError({"every_unit": error.said(translation)}) from error
 
     def fill_start(self, moment: datetime) -> None:
         """Set what is missing of the start from ``moment`` (aware); see :func:`default_start`.
@@ -236,8 +239,11 @@ class RecurrenceSet(models.Model):
 
     @property
     def every_text(self) -> str:
-        """When it happens, as a person says it: "Every 2 weeks on Tuesday at 09:00"."""
-        text = self.recurrence.describe()
+        """When it happens, as a person says it: "Every 2 weeks on Tuesday at 09:00".
+
+        In the language that is active, as all texts of rows.
+        """
+        text = self.recurrence.describe(translation)
         return text[:1].upper() + text[1:]
 
     def get_next_suggested_date(self, moment: datetime) -> datetime | None:

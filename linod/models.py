@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import Q
+from django.db.models.signals import post_save, pre_save
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from linod import clock, signals, transactions
+from linod.bulk import Batch, Mismatch
 from linod.choices import LogLevels
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
 from linod.fields import ProcedureField
-from linod.history import Daemon, Decision, Job, JobLog
+from linod.history import Daemon, Decision, Job, JobLog, name_of
 from linod.mixins import RecurrenceSet, Sequenced
 from linod.procedures import Procedures
 from linod.status import status_text
+from linod.tracked import Tracked
 
 if TYPE_CHECKING:
     import logging
@@ -68,7 +71,7 @@ class BackgroundTaskQuerySet(models.QuerySet["BackgroundTask"]):
         return self.filter(~models.Exists(active))
 
 
-class BackgroundTask(Sequenced, RecurrenceSet):
+class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
     """Says when, whether and how loudly a procedure runs on this site."""
 
     class Missed(models.TextChoices):
@@ -161,43 +164,6 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     def __str__(self) -> str:
         return f"{self._meta.verbose_name} #{self.pk} {self.procedure}"
 
-    @classmethod
-    def from_db(
-        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any
-    ) -> BackgroundTask:
-        task = super().from_db(db, field_names, values, **options)
-        task._remember(field_names)
-        return task
-
-    def refresh_from_db(
-        self,
-        using: str | None = None,
-        fields: Iterable[str] | None = None,
-        from_queryset: Any = None,
-    ) -> None:
-        read = None if fields is None else list(fields)
-        super().refresh_from_db(using, read, from_queryset)
-        self._remember(
-            f.attname
-            for f in self._meta.concrete_fields
-            if read is None or f.name in read or f.attname in read
-        )
-
-    def _remember(self, names: Iterable[str]) -> None:
-        """Keep what the row held, so that a save writes only what this process changed."""
-        held = self.__dict__
-        known: dict[str, Any] = held.setdefault("_held", {})
-        known.update((n, _comparable(held[n])) for n in names if n in held)
-
-    def _changed_fields(self) -> set[str]:
-        held: dict[str, Any] = getattr(self, "_held", {})
-        return {
-            field.name
-            for field in self._meta.concrete_fields
-            if field.attname in held
-            and _comparable(self.__dict__.get(field.attname)) != held[field.attname]
-        }
-
     # What a person may say
 
     def clean(self) -> None:
@@ -232,17 +198,26 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         if self._state.adding or kwargs.get("force_insert"):
             self._schedule_first(clock.db_now(using))
             super().save(*args, **kwargs)
-            self._remember(f.attname for f in self._meta.concrete_fields)
+            self.remember(f.attname for f in self._meta.concrete_fields)
         else:
-            fields = self._changed_fields()
-            if kwargs.get("update_fields") is not None:
-                fields &= set(kwargs["update_fields"])
-            self._save_changes(fields, using)
+            self._save_changes(kwargs.get("update_fields"), using)
         transaction.on_commit(lambda: signals.work_arrived.send(BackgroundTask), using=using)
 
-    def _save_changes(self, fields: set[str], using: str) -> None:
-        if not fields:
+    def _save_changes(self, only: Iterable[str] | None, using: str) -> None:
+        """Write what was changed; Django's signals around it name the fields that are written."""
+        only = None if only is None else set(only)
+        if only == set():
             return
+        details: dict[str, Any] = {"instance": self, "raw": False, "using": using}
+        fields = frozenset(self.changed_fields(only))
+        pre_save.send(type(self), update_fields=fields, **details)
+        fields = frozenset(self._write(self.changed_fields(only), using))
+        post_save.send(type(self), created=False, update_fields=fields, **details)
+
+    def _write(self, fields: set[str], using: str) -> set[str]:
+        """Write these fields, and those that follow from them; returns all that were written."""
+        if not fields:
+            return fields
         edited = fields - ENGINE_FIELDS
         if fields & RULE_FIELDS:
             moment = clock.db_now(using)
@@ -259,19 +234,33 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         if edited:
             rows = rows.filter(version=self.version)
             values["version"] = self.version + 1
-        with transaction.atomic(using=using):
+        with transactions.write(using):
+            waited_for = rows.values_list("next_run_at", flat=True).first()
             if not rows.update(**values):
-                raise ChangedMeanwhile(
-                    f"{self} was changed or deleted meanwhile; nothing was saved"
+                message = gettext_noop(
+                    "%(task)s was changed or deleted meanwhile; nothing was saved"
                 )
+                raise ChangedMeanwhile(message, task=self)
             if edited:
-                reason = ", ".join(sorted(edited))
-                Decision.objects.record(
-                    Decision.Kind.EDITED, self, who=self.edited_by, reason=reason, using=using
-                )
+                self._note_edit(edited, waited_for, using)
+                if "disabled" in edited and self.disabled:
+                    Job.drop_waiting(self, self.edited_by, using)
                 self.version += 1
-        fields.add("version")
-        self._remember(f.attname for f in self._meta.concrete_fields if f.name in fields)
+                fields.add("version")
+        self.remember(f.attname for f in self._meta.concrete_fields if f.name in fields)
+        return fields
+
+    def _note_edit(self, edited: set[str], waited_for: datetime | None, using: str) -> None:
+        """Say who changed what, and which instant a changed rule let go of."""
+        let_go = waited_for if edited & RULE_FIELDS and waited_for != self.next_run_at else None
+        kinds = [(Decision.Kind.EDITED, ", ".join(sorted(edited)))]
+        if "disabled" in edited:
+            kind = Decision.Kind.DISABLED if self.disabled else Decision.Kind.ENABLED
+            kinds.append((kind, self.disabled_reason))
+        for kind, reason in kinds:
+            Decision.objects.record(
+                kind, self, due_at=let_go, who=self.edited_by, reason=reason, using=using
+            )
 
     def _schedule_first(self, moment: datetime) -> None:
         """A new row: its start is an occurrence, also when the start is this very second."""
@@ -300,17 +289,33 @@ class BackgroundTask(Sequenced, RecurrenceSet):
         """
         using = self._using()
         moment = clock.db_now(using)
-        with transaction.atomic(using=using):
-            row = self._row(using)
-            asked = row.filter(requested_at=None).update(requested_at=moment, requested_by=user)
-            if asked:
-                self._note(Decision.Kind.REQUESTED, user, due_at=moment, at=moment)
-            elif not row.exists():
-                raise self._gone()
+        key = None if user is None else user.pk
+        # One round trip where the database allows it: whoever asks waits for this.
+        try:
+            with transaction.atomic(using=using), Batch(connections[using]) as batch:
+                columns = ("requested_at", "requested_by")
+                row = (moment, key, self.pk)
+                batch.change(BackgroundTask, columns, ("id",), [row], null=("requested_at",))
+                Decision.objects.add(
+                    batch,
+                    Decision(
+                        task_id=self.pk,
+                        due_at=moment,
+                        kind=Decision.Kind.REQUESTED,
+                        who=name_of(user),
+                        at=moment,
+                    ),
+                )
+                transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
+            asked = True
+        except Mismatch:
+            asked = False
+            if not self._row(using).exists():
+                raise self._gone() from None
         if asked:
             # Nothing is read again: whoever asks waits for the run, not for the row.
             self.requested_at, self.requested_by = moment, user
-            self._remember(("requested_at", "requested_by_id"))
+            self.remember(("requested_at", "requested_by_id"))
         else:
             self.reread()
 
@@ -328,7 +333,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     def disable(self, reason: str, until: datetime | None = None, user: Any = None) -> None:
         """Leave the task out from now on; ``until`` (aware) enables it again by itself."""
         using = self._using()
-        with transaction.atomic(using=using):
+        with transactions.write(using):
+            let_go = self._row(using).values_list("next_run_at", flat=True).first()
             self._switch(
                 using,
                 disabled=True,
@@ -336,7 +342,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
                 disabled_reason=reason,
                 next_run_at=None,
             )
-            self._note(Decision.Kind.DISABLED, user, reason=reason)
+            self._note(Decision.Kind.DISABLED, user, due_at=let_go, reason=reason)
+            Job.drop_waiting(self, user, using)
         self.reread()
 
     def enable(self, user: Any = None) -> None:
@@ -350,8 +357,10 @@ class BackgroundTask(Sequenced, RecurrenceSet):
             row = self._row(using).select_for_update().first()
             if row is None:
                 raise self._gone()
+            now, until = clock.db_now(using), row.disabled_until
+            by_itself = user is None and until is not None and until <= now
             row.disabled = False
-            row._reschedule(clock.db_now(using))
+            row._reschedule(now)
             self._switch(
                 using,
                 disabled=False,
@@ -362,7 +371,8 @@ class BackgroundTask(Sequenced, RecurrenceSet):
                 start_time=row.start_time,
                 next_run_at=row.next_run_at,
             )
-            self._note(Decision.Kind.ENABLED, user)
+            reason = gettext("its pause was over") if by_itself else ""
+            self._note(Decision.Kind.ENABLED, user, reason=reason)
         self.reread()
 
     def _switch(self, using: str, **values: Any) -> None:
@@ -370,7 +380,7 @@ class BackgroundTask(Sequenced, RecurrenceSet):
             raise self._gone()
 
     def _gone(self) -> ChangedMeanwhile:
-        return ChangedMeanwhile(f"{self} does not exist any more")
+        return ChangedMeanwhile(gettext_noop("%(row)s does not exist any more"), row=self)
 
     def _note(self, kind: str, user: Any, **details: Any) -> None:
         using = self._using()
@@ -388,14 +398,14 @@ class BackgroundTask(Sequenced, RecurrenceSet):
 
         Then ``version`` stays as well: if somebody else edited the row, :meth:`save` says so.
         """
-        edited = self._changed_fields()
+        edited = self.changed_fields()
         if edited:
             edited.add("version")
         names = [f.attname for f in self._meta.concrete_fields if f.name not in edited]
         for found in self._row(self._using()).values(*names):
             for name, value in found.items():
                 setattr(self, name, value)
-            self._remember(names)
+            self.remember(names)
 
     # What it is about
 
@@ -437,11 +447,6 @@ class BackgroundTask(Sequenced, RecurrenceSet):
     async def start_task(self, ar: BaseRequest, lgr: logging.Logger | None = None) -> None:
         """:meth:`arun` without its answer, so that a shell shows what the task says, no more."""
         await self.arun(ar, lgr)
-
-
-def _comparable(value: Any) -> Any:
-    """A value that stays as it is when the attribute's own value is changed in place."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
 
 
 __all__ = ["BackgroundTask", "Daemon", "Decision", "Job", "JobLog"]

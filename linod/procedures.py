@@ -19,6 +19,7 @@ from linod.exceptions import (
     InvalidRecurrence,
     UnknownProcedure,
 )
+from linod.phrases import OneOf, gettext_noop
 from linod.rowrules import as_date, as_time
 
 if TYPE_CHECKING:
@@ -175,8 +176,10 @@ class Procedures(ChoiceList):
         found: Procedure | None = cls.get_by_name(name)
         if found is None:
             near = difflib.get_close_matches(name, cls.known_names(), n=3)
-            hint = f", did you mean {' or '.join(near)}?" if near else ""
-            raise UnknownProcedure(f"There is no procedure {name!r}{hint}")
+            if not near:
+                raise UnknownProcedure(gettext_noop("There is no procedure %(name)r"), name=name)
+            message = gettext_noop("There is no procedure %(name)r, did you mean %(near)s?")
+            raise UnknownProcedure(message, name=name, near=OneOf(near))
         return found
 
     @classmethod
@@ -208,7 +211,8 @@ class Procedures(ChoiceList):
         def place(procedure: Procedure) -> None:
             if procedure.name in path:
                 circle = " -> ".join([*path[path.index(procedure.name) :], procedure.name])
-                raise CircularOrder(f"run_after goes round in a circle: {circle}")
+                message = gettext_noop("run_after goes round in a circle: %(circle)s")
+                raise CircularOrder(message, circle=circle)
             path.append(procedure.name)
             for name in procedure.run_after:
                 earlier = cls.get_by_name(name)

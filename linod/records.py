@@ -11,6 +11,9 @@ from linod.models import BackgroundTask
 from linod.planning import Plan
 from linod.procedures import Procedure
 
+#: A job and the fence that its owner believes in.
+Hold = tuple[uuid.UUID, int]
+
 
 @dataclass(slots=True)
 class Claimed:
@@ -35,6 +38,11 @@ class Claimed:
     retry_delay: float = 60.0
     rerun_lost: bool = False
     task_version: int = 0
+
+    @property
+    def key(self) -> Hold:
+        """Names this owner's hold of the job: whoever takes the job over gets a higher fence."""
+        return self.id, self.fence
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from dateutil.easter import easter
 
 from linod import calendars, cronrule, series, wording
+from linod.phrases import ENGLISH, Language
 from linod.rules import (
     BY_WALL_CLOCK,
     EARLIEST,
@@ -219,14 +220,14 @@ class Recurrence:
             later = self.next_after(later)
         return found
 
-    def describe(self) -> str:
-        """The rule as a person says it.
+    def describe(self, language: Language = ENGLISH) -> str:
+        """The rule as a person says it; ``django.utils.translation`` is a language, too.
 
         >>> start = datetime(2026, 11, 24, 9, tzinfo=UTC)
         >>> Recurrence("weekly", 2, start=start).describe()
         'every 2 weeks on Tuesday at 09:00'
         """
-        return wording.describe(self)
+        return wording.describe(self, language)
 
     def build_rrule(self) -> rrule | None:
         """The rule for other programs; see :meth:`linod.mixins.RecurrenceSet.build_rrule`."""

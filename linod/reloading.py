@@ -10,6 +10,8 @@ import asyncio
 import logging
 import os
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from django.utils import autoreload
@@ -20,6 +22,8 @@ logger = logging.getLogger("linod")
 
 #: The exit code by which Django's reloader says that the code has changed.
 CHANGED = 3
+#: Seconds in which a file must stay as it is: who saves it may empty it before writing it.
+SETTLED = 0.1
 
 
 class Reloading:
@@ -74,11 +78,20 @@ def refuse_broken(sender: Any, file_path: Any, **kwargs: Any) -> bool:
     """Stay with the code that works when a changed file is no Python; True means: no reload."""
     if str(file_path).endswith(".py"):
         try:
-            with open(file_path, "rb") as source:
-                compile(source.read(), str(file_path), "exec")
+            compile(_settled(Path(file_path)), str(file_path), "exec")
         except FileNotFoundError:
             return False
         except (SyntaxError, ValueError) as error:
             logger.warning("%s is not loaded: %s", file_path, error)
             return True
     return False
+
+
+def _settled(path: Path) -> bytes:
+    """What is in a file once nobody is writing it."""
+    content = path.read_bytes()
+    while True:
+        time.sleep(SETTLED)
+        former, content = content, path.read_bytes()
+        if content == former:
+            return content

@@ -36,6 +36,12 @@ class Sink(Protocol):
     def guard(self) -> None:
         """Raise :class:`linod.exceptions.NotMine` unless the job is still this owner's."""
 
+    def read_task(self) -> BackgroundTask | None:
+        """The task's row."""
+
+    def read_job(self) -> Job | None:
+        """The job's row."""
+
 
 class Cancellation:
     """A flag that says: stop, and why."""
@@ -87,14 +93,27 @@ class BaseRequest:
     ) -> None:
         self.user = user
         self.logger = logger or job_logger
-        self.task = task
-        self.job = job
+        if task is not None:
+            self.task = task
+        if job is not None:
+            self.job = job
         self.due_at = due_at
         self._arguments: Any = {} if arguments is None else copy.copy(arguments)
         self.log_level = log_level
+        self._lowest: int = (LogLevels.get_by_name(log_level) or LogLevels.INFO).num_value
         self.cancellation = cancellation or Cancellation()
         self._capture = capture
         self._sink = sink
+
+    @functools.cached_property
+    def task(self) -> BackgroundTask | None:
+        """The task's row, read when it is first asked for; None for ad-hoc work."""
+        return None if self._sink is None else self._sink.read_task()
+
+    @functools.cached_property
+    def job(self) -> Job | None:
+        """The job's row, read when it is first asked for; None outside of a job."""
+        return None if self._sink is None else self._sink.read_job()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -111,7 +130,7 @@ class BaseRequest:
 
         The record reaches the job's log whatever level the logger has: the task's level decides.
         """
-        if level < LogLevels.get_by_name(self.log_level, LogLevels.INFO).num_value:
+        if level < self._lowest:
             return
         filename, line, function, stack = _caller(bool(options.pop("stack_info", False)))
         exc_info = options.pop("exc_info", None)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from linod.exceptions import InvalidRecurrence
+from linod.phrases import gettext_noop
 from linod.recurrence import Recurrence
 from linod.rules import BY_WALL_CLOCK, DEFAULT_TIME, as_zone
 
@@ -39,7 +40,8 @@ def rule_of(
     first_day = as_date("start_date", start_date)
     if first_day is None:
         if every_unit != "never":
-            raise InvalidRecurrence("start_date", "is missing; it is set when the row is saved")
+            message = gettext_noop("is missing; it is set when the row is saved")
+            raise InvalidRecurrence("start_date", message)
         first_day = LONG_AGO
     return Recurrence(
         every_unit,
@@ -63,16 +65,15 @@ def as_positions(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        raise InvalidRecurrence(
-            "positions", f'{text!r} is no list of whole numbers such as "1 -1"'
-        ) from error
+        message = gettext_noop('%(text)r is no list of whole numbers such as "1 -1"')
+        raise InvalidRecurrence("positions", message, text=text) from error
 
 
 def end_of(day: date | None, clock_time: time | None, zone: ZoneInfo) -> datetime | None:
     """The last moment of a rule; of a time that a clock change repeats, the second."""
     if day is None:
         if clock_time is not None:
-            raise InvalidRecurrence("end_time", "needs an end date")
+            raise InvalidRecurrence("end_time", gettext_noop("needs an end date"))
         return None
     end = datetime.combine(day, time.max if clock_time is None else clock_time, zone)
     return max(end.astimezone(UTC), end.replace(fold=1).astimezone(UTC))
@@ -83,7 +84,8 @@ def as_date(field: str, value: date | str | None) -> date | None:
     try:
         return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise InvalidRecurrence(field, f"{value!r} is no date such as 2026-12-31") from error
+        message = gettext_noop("%(value)r is no date such as 2026-12-31")
+        raise InvalidRecurrence(field, message, value=value) from error
 
 
 def as_time(field: str, value: time | str | None) -> time | None:
@@ -91,4 +93,5 @@ def as_time(field: str, value: time | str | None) -> time | None:
     try:
         return time.fromisoformat(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise InvalidRecurrence(field, f"{value!r} is no time such as 20:00") from error
+        message = gettext_noop("%(value)r is no time such as 20:00")
+        raise InvalidRecurrence(field, message, value=value) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from linod.exceptions import InvalidRecurrence
+from linod.phrases import gettext_noop
 from linod.series import HORIZON
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ def default_start(unit: str, moment: datetime, zone: ZoneInfo) -> tuple[date, ti
 def unknown(field: str, word: str, words: Iterable[str]) -> InvalidRecurrence:
     """The error for a word that is none of ``words``, with the nearest of them."""
     near = difflib.get_close_matches(word, list(words), n=1)
-    return InvalidRecurrence(
-        field, f"{word!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else "")
-    )
+    if not near:
+        return InvalidRecurrence(field, gettext_noop("%(word)r is unknown"), word=word)
+    message = gettext_noop("%(word)r is unknown; did you mean %(near)r?")
+    return InvalidRecurrence(field, message, word=word, near=near[0])
 
 
 def check_fields(rule: Recurrence) -> None:
@@ -117,24 +119,28 @@ def check_fields(rule: Recurrence) -> None:
     check_positions(rule)
     if rule.every_unit == "cron":
         if not rule.cron.strip():
-            raise InvalidRecurrence("cron", 'the unit cron needs five fields such as "0 9 * * 1-5"')
+            message = gettext_noop('the unit cron needs five fields such as "0 9 * * 1-5"')
+            raise InvalidRecurrence("cron", message)
         if rule.every != 1:
-            raise InvalidRecurrence("every", "the unit cron takes no interval; leave it 1")
+            message = gettext_noop("the unit cron takes no interval; leave it 1")
+            raise InvalidRecurrence("every", message)
     elif rule.cron:
-        raise InvalidRecurrence("cron", f"the unit {rule.every_unit} takes no cron expression")
+        raise InvalidRecurrence("cron", gettext_noop("this unit takes no cron expression"))
 
 
 def check_interval(rule: Recurrence) -> None:
     """Refuse an interval or a number of events that is not 1 or more."""
     if not is_whole(rule.every) or rule.every < 1:
-        raise InvalidRecurrence("every", "give a whole number from 1 on")
+        raise InvalidRecurrence("every", gettext_noop("give a whole number from 1 on"))
     if rule.max_events is not None and (not is_whole(rule.max_events) or rule.max_events < 1):
-        raise InvalidRecurrence("max_events", "give a whole number from 1 on, or leave it empty")
+        message = gettext_noop("give a whole number from 1 on, or leave it empty")
+        raise InvalidRecurrence("max_events", message)
     if rule.every_unit in STEPS:
         try:
             rule.every * STEPS[rule.every_unit]
         except OverflowError as error:
-            raise InvalidRecurrence("every", "the interval is too long") from error
+            message = gettext_noop("the interval is too long")
+            raise InvalidRecurrence("every", message) from error
 
 
 def check_span(rule: Recurrence) -> None:
@@ -142,22 +148,22 @@ def check_span(rule: Recurrence) -> None:
     as_zone(rule.time_zone)
     for field, moment in (("start_date", rule.start), ("end_date", rule.end)):
         if moment is not None and moment.tzinfo is None:
-            raise InvalidRecurrence(field, "the moment has no time zone")
+            raise InvalidRecurrence(field, gettext_noop("the moment has no time zone"))
     if not EARLIEST <= as_utc(rule.start) < HORIZON:
-        raise InvalidRecurrence("start_date", "the year must be from 2 to 9999")
+        raise InvalidRecurrence("start_date", gettext_noop("the year must be from 2 to 9999"))
     if rule.end is not None and as_utc(rule.end) < as_utc(rule.start):
-        raise InvalidRecurrence("end_date", "the end lies before the start")
+        raise InvalidRecurrence("end_date", gettext_noop("the end lies before the start"))
 
 
 def check_weekdays(rule: Recurrence) -> None:
     """Refuse weekdays that do not exist, or in a unit that takes none."""
     for day in rule.weekdays:
         if not is_whole(day) or not 0 <= day <= 6:
-            raise InvalidRecurrence("monday", f"weekdays are 0 (Monday) to 6, not {day!r}")
+            message = gettext_noop("weekdays are 0 (Monday) to 6, not %(day)r")
+            raise InvalidRecurrence("monday", message, day=day)
     if rule.weekdays and rule.every_unit not in BY_WEEKDAY:
-        raise InvalidRecurrence(
-            weekday_field(rule), f"the unit {rule.every_unit} takes no days of the week"
-        )
+        message = gettext_noop("this unit takes no days of the week")
+        raise InvalidRecurrence(weekday_field(rule), message)
 
 
 def check_positions(rule: Recurrence) -> None:
@@ -166,12 +172,11 @@ def check_positions(rule: Recurrence) -> None:
         return
     largest = BY_POSITION.get(rule.every_unit)
     if largest is None:
-        raise InvalidRecurrence("positions", f"the unit {rule.every_unit} takes no positions")
+        raise InvalidRecurrence("positions", gettext_noop("this unit takes no positions"))
     for position in rule.positions:
         if not is_whole(position) or not 1 <= abs(position) <= largest:
-            raise InvalidRecurrence(
-                "positions", f"give whole numbers from 1 to {largest} or -1 to -{largest}"
-            )
+            message = gettext_noop("give whole numbers from 1 to %(last)d or -1 to -%(last)d")
+            raise InvalidRecurrence("positions", message, last=largest)
 
 
 def check_occurs(rule: Recurrence, first: datetime | None) -> None:
@@ -182,9 +187,10 @@ def check_occurs(rule: Recurrence, first: datetime | None) -> None:
         field = "cron" if rule.cron else "positions" if rule.positions else "every"
         if field == "every" and rule.weekdays:
             field = weekday_field(rule)
-        raise InvalidRecurrence(field, "the rule never names a day")
+        raise InvalidRecurrence(field, gettext_noop("the rule never names a day"))
     if rule.end is not None and first > rule.end:
-        raise InvalidRecurrence("end_date", "the rule names nothing from its start to its end")
+        message = gettext_noop("the rule names nothing from its start to its end")
+        raise InvalidRecurrence("end_date", message)
 
 
 def weekday_field(rule: Recurrence) -> str:

@@ -111,6 +111,16 @@ class Body:
             elif self._task is not None:
                 self._task.get_loop().call_soon_threadsafe(self._cancel_task)
 
+    def strike(self, kind: type[Interruption]) -> None:
+        """:meth:`interrupt` for a signal's handler in the body's own thread: it may wait in C.
+
+        The handler may strike anywhere, also where this thread holds the lock: so none is taken.
+        """
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self.interrupt, kind)
+        elif self._thread is not None:
+            raise kind
+
     def _cancel_task(self) -> None:
         with self._lock:
             if self._task is not None:
@@ -118,8 +128,11 @@ class Body:
                 self._task.cancel()
 
     def _check_interruption(self) -> None:
+        """A body that was to stop before it began never begins."""
         if self._interruption is not None:
             raise self._interruption
+        if self.ar.cancellation.is_set():
+            raise self.ar.cancellation.kind
 
     def _call_in_thread(self) -> Any:
         try:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connections
+from django.utils.translation import gettext as _
 
-from linod import agenda, claims, retention, signals
+from linod import agenda, claims, clock, retention, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import Config
+from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.executor import Executor
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
-from linod.records import Claimed, Finished
+from linod.records import Candidate, Claimed, Finished, Hold
 
 logger = logging.getLogger("linod")
 
@@ -32,9 +35,15 @@ AHEAD = 0.25
 #: Seconds after which claimed jobs that no slot came free for are given back.
 STALLED = 1.0
 #: Seconds until the next look when something is due and nothing could be claimed.
-RELUCTANT = 1.0
+RELUCTANT = 0.25
+#: Seconds before an instant at which its tasks are looked up and their rules are computed.
+SOON = 0.02
 #: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
 UPKEEP = 1.0
+#: Part of a lease after which silence means that the jobs may be somebody else's by now.
+TRUST = 5 / 6
+#: No count of failures: the rows are to be read again.
+UNSETTLED = -1
 #: Seconds between two clean-ups of the history.
 RETENTION = 3600.0
 
@@ -60,13 +69,24 @@ class Offset:
 
 @dataclass
 class Turn:
-    """What one visit to the database brought."""
+    """What one visit to the database brought; ``began`` is the monotonic clock's."""
 
+    began: float = 0.0
     started: list[Claimed] = field(default_factory=list)
     backlog: list[Claimed] = field(default_factory=list)
     refused: list[Finished] = field(default_factory=list)
     agenda: Agenda | None = None
     claimed: int = 0
+    #: Whether it tried to claim what was due and others were faster.
+    in_vain: bool = False
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What will be due at an instant that is near."""
+
+    at: datetime
+    candidates: list[Candidate]
 
 
 class Scheduler:
@@ -74,6 +94,8 @@ class Scheduler:
 
     :param only_before: take only what is due at this moment, and end when that is done.
     """
+
+    executor_class: type[Executor] = Executor
 
     def __init__(
         self,
@@ -91,22 +113,29 @@ class Scheduler:
         self.is_trusted = is_trusted
         self.only_before = only_before
         self._wake = asyncio.Event()
-        self.executor = Executor(
+        self.executor = self.executor_class(
             terms.using, settings.MAX_CONCURRENCY, offset.moment, self._wake.set
         )
+        self.executor.may_begin = is_trusted
         self.backlog: list[Claimed] = []
         self.unrecorded: list[Finished] = []
         self.taken_over: list[Claimed] = []
         self.stopping = False
+        #: Set when the first turn is over: from then on it serves.
+        self.has_looked = asyncio.Event()
         self._is_hinted = False
         self._took_shortcut = False
+        self._foreseen: Foreseen | None = None
         self.failures = 0
         self._others_active = True
         self._no_reclaim_before = 0.0
         self._next_retention = time.monotonic() + random.uniform(300, 900)
         self._failures_settled = 0
+        # No failure, no doubt: an idle daemon does not ask.
+        self._settle_at, self._doubt_until = math.inf, 0.0
         self._gated_at = 0.0
         self._turn_time = 0.01
+        self._is_visiting = False
 
     def look_now(self) -> None:
         """A hint came: something may be due, most likely a request."""
@@ -121,8 +150,28 @@ class Scheduler:
     @property
     def is_busy(self) -> bool:
         """Whether bodies run, wait at the gate, or have ended unrecorded."""
-        waiting = self.backlog or self.taken_over or self.unrecorded
+        waiting = self.backlog or self.taken_over or self.unrecorded or self.executor.unbegun
         return bool(waiting or self.executor.running or self.executor.has_ended)
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether rows may be this owner's, also such as it does not know of.
+
+        A claim is the database's before its answer comes, and after a failure none may come.
+        """
+        is_known = self._failures_settled == self.bridge.failures and not self._is_visiting
+        return self.is_busy or not is_known or time.monotonic() < self._doubt_until
+
+    def distrust(self, reason: str) -> None:
+        """The leases may be over: what runs is to stop, and what waits for a slot never begins."""
+        self.executor.withdraw()
+        self.executor.cancel_all(reason)
+        self._wake.set()
+
+    def begun(self) -> set[Hold]:
+        """The jobs whose bodies this process has begun, and whose ends are not recorded."""
+        ended = *self.unrecorded, *self.executor.ended
+        return {*self.executor.running, *(each.job.key for each in ended)}
 
     async def run(self) -> None:
         """Tick, and sleep as long as the tick said, until stopped or done."""
@@ -143,25 +192,51 @@ class Scheduler:
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []
-        turn = await self.bridge.insist(self._turn, self.unrecorded, give_up=lambda: self.stopping)
+        if self.executor.is_ahead and time.monotonic() - self._gated_at > STALLED:
+            self.executor.withdraw()
+        if unbegun := self.executor.take_unbegun():
+            await self.bridge.insist(self.let_go, unbegun, give_up=lambda: self.stopping)
+        # Now, not in the turn: while that is tried again bodies end, and must not begin once more.
+        begun = self.begun() | {job.key for job in self.executor.unbegun}
+        self._is_visiting = True
+        turn = await self.bridge.insist(
+            self._turn, self.unrecorded, begun, give_up=lambda: self.stopping
+        )
+        if time.monotonic() - turn.began > self.terms.lease * TRUST:
+            # Frozen, or the database was slow: what is still mine the rows tell, in the next turn.
+            turn.started, turn.backlog, turn.agenda = [], [], None
+            self._failures_settled = UNSETTLED
         ended, self.unrecorded, self.backlog = self.unrecorded, [], turn.backlog
         self.executor.start(turn.started)
+        self._is_visiting = False
         self._report(turn, ended)
+        self.has_looked.set()
         if turn.agenda is not None:
             await self._set_clock(turn.agenda)
         return self._delay(turn)
 
-    def _turn(self, ended: Sequence[Finished]) -> Turn:
-        """One visit to the database, in the bridge's thread."""
+    def _turn(self, ended: Sequence[Finished], begun: Collection[Hold]) -> Turn:
+        """One visit to the database, in the bridge's thread.
+
+        :param begun: the jobs whose bodies this process has begun, and not recorded before, or is
+            about to give back.
+        """
         began = time.monotonic()
-        turn = Turn(backlog=list(self.backlog))
+        turn = Turn(began, backlog=list(self.backlog))
         if self._failures_settled != self.bridge.failures:
-            self._settle(turn, ended)
+            self._doubt_until = began + self.terms.lease
+            self._settle(turn, begun)
+        elif began >= self._settle_at:
+            self._settle(turn, begun)
         first: list[Claimed] = []
         may_start = self.is_trusted() and not self.stopping
         free = max(self.executor.free - len(turn.started), 0)
-        if may_start and turn.backlog and free:
-            first, turn.backlog = turn.backlog[:free], turn.backlog[free:]
+        if turn.started and not may_start:
+            # Others may take these over at any moment: what is mine then the rows tell once more.
+            turn.started, self._failures_settled = [], UNSETTLED
+        room = 0 if turn.started else self.executor.room(turn.backlog)
+        if may_start and room:
+            first, turn.backlog = turn.backlog[:room], turn.backlog[room:]
             self._gated_at = began
         turn.refused, passed = claims.finish_and_gate(
             self.terms, ended, first, self.offset.moment()
@@ -169,32 +244,43 @@ class Scheduler:
         turn.started += passed
         stalled = not free and began - self._gated_at > STALLED
         if turn.backlog and stalled:
-            claims.give_back(self.terms, turn.backlog)
+            self.let_go(turn.backlog)
             turn.backlog = []
-            signals.work_arrived.send(Scheduler)
         if may_start and not turn.backlog:
             self._look(turn, ahead=0 if stalled else self._prefetch())
         self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
         return turn
 
-    def _settle(self, turn: Turn, ended: Sequence[Finished]) -> None:
+    def let_go(self, jobs: Sequence[Claimed]) -> None:
+        """No slot comes free for these: whoever has one takes them."""
+        if not jobs:
+            return
+        claims.give_back(self.terms, jobs)
+        signals.work_arrived.send(Scheduler)
+
+    def _settle(self, turn: Turn, begun: Collection[Hold]) -> None:
         """After a failure nobody knows what was committed: the rows say what is mine.
 
         A row that runs by my name and is not in my memory passed the gate in a COMMIT whose answer
-        was lost: its body has not begun, and nobody else will begin it.
+        was lost: its body has not begun, and nobody else will begin it. The server may come to such
+        a COMMIT even after this process has asked again, so it asks three times in the lease that
+        follows its last failure.
         """
         failures = self.bridge.failures
+        now = time.monotonic()
+        self._settle_at = now + self.terms.lease / 3 if now < self._doubt_until else math.inf
         mine = claims.held(self.terms)
-        known = {*self.executor.running, *(each.job.id for each in ended)}
         turn.backlog = [job for job in mine if job.state == Job.State.CLAIMED]
         turn.started = [
-            job for job in mine if job.state == Job.State.RUNNING and job.id not in known
+            job for job in mine if job.state == Job.State.RUNNING and job.key not in begun
         ]
         self._failures_settled = failures
 
     def _look(self, turn: Turn, ahead: int) -> None:
         free = max(self.executor.free - len(turn.started), 0)
         limit = free + ahead
+        if limit and self._claim_foreseen(turn, free, limit):
+            return
         hinted, self._is_hinted = self._is_hinted, False
         # Never twice in a row: many requests must not keep the rest of the agenda waiting.
         if hinted and limit and not self._took_shortcut:
@@ -208,6 +294,30 @@ class Scheduler:
             self._enable(now)
         if limit and turn.agenda.is_due(now):
             self._take(turn, self._claim(turn.agenda, now, free, limit))
+            turn.in_vain = not turn.claimed
+        elif limit:
+            self._foresee(turn.agenda, limit)
+
+    def _foresee(self, seen: Agenda, limit: int) -> None:
+        """Look up what is due in a moment: at the instant itself only the claim is left to do."""
+        at = seen.next_run_at
+        if at is None or at != seen.earliest or at - seen.now > timedelta(seconds=SOON):
+            return
+        if self.only_before is None and (self._foreseen is None or self._foreseen.at != at):
+            candidates = agenda.peek(self.terms.using, self.terms.owner, at, limit)
+            self._foreseen = Foreseen(at, candidates)
+
+    def _claim_foreseen(self, turn: Turn, free: int, limit: int) -> bool:
+        """Claim what was looked up before, on condition that it is still as it was then."""
+        foreseen, now = self._foreseen, self.offset.moment()
+        if foreseen is None or now < foreseen.at:
+            return False
+        self._foreseen = None
+        if now - foreseen.at > timedelta(seconds=SOON):
+            return False
+        candidates = foreseen.candidates[:limit]
+        self._take(turn, claims.claim(self.terms, candidates, free, now))
+        return bool(turn.claimed)
 
     def _claim_requested(self, turn: Turn, free: int, limit: int) -> bool:
         """Answer a hint without asking for the whole agenda first: somebody waits."""
@@ -233,14 +343,24 @@ class Scheduler:
             got = claims.claim_waiting(self.terms, waiting, free)
             free = max(free - len(got), 0)
         if len(got) < limit:
-            candidates = agenda.peek(using, owner, now, limit - len(got))
+            candidates = agenda.peek(
+                using, owner, now, limit - len(got), requested=seen.requested_at is not None
+            )
             got += claims.claim(self.terms, candidates, free, self.offset.moment())
         return got
 
     def _enable(self, now: datetime) -> None:
-        tasks = BackgroundTask.objects.using(self.terms.using)
-        for task in tasks.filter(disabled=True, disabled_until__lte=now):
-            task.enable()
+        using = self.terms.using
+        due = BackgroundTask.objects.using(using).filter(disabled=True, disabled_until__lte=now)
+        for key in list(due.values_list("pk", flat=True)):
+            with transactions.write(using):
+                task = due.select_for_update().filter(pk=key).first()
+                if task is None:
+                    continue  # another daemon was faster, or somebody decided otherwise
+                try:
+                    task.enable()
+                except (InvalidRecurrence, MissingExtra) as error:
+                    task.disable(str(error))
 
     def _prefetch(self) -> int:
         """How many jobs the slots would have begun within ``AHEAD`` seconds, as it looks now."""
@@ -254,17 +374,24 @@ class Scheduler:
     def _delay(self, turn: Turn) -> float | None:
         """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
         poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
-        if turn.backlog or turn.agenda is None:
-            return 0.0 if self.executor.free > 0 and self.is_trusted() else min(poll, STALLED)
+        if turn.backlog or turn.agenda is None or self.executor.is_ahead:
+            has_room = self.executor.free > 0 or self.executor.room(turn.backlog) > 0
+            return 0.0 if has_room and self.is_trusted() else min(poll, STALLED)
         if turn.claimed:
             return 0.0
         now = self.only_before or self.offset.moment()
         if turn.agenda.is_due(now):
-            return RELUCTANT if self.executor.free > 0 else poll
+            if not self.executor.free:
+                return poll
+            # Not in vain: its instant came during this very turn.
+            return RELUCTANT if turn.in_vain else 0.0
         if self.only_before is not None:
             return poll if self.is_busy else None
         earliest = turn.agenda.earliest
-        return poll if earliest is None else min(poll, (earliest - now).total_seconds())
+        if earliest is None:
+            return poll
+        left = (earliest - now).total_seconds()
+        return min(poll, left if left <= SOON else left - SOON * 0.75)
 
     def _report(self, turn: Turn, ended: Sequence[Finished]) -> None:
         for each in turn.refused:
@@ -281,18 +408,23 @@ class Scheduler:
 
     async def _set_clock(self, seen: Agenda) -> None:
         self._others_active = seen.lease_until is not None
+        if seen.doubt > self.terms.lease / 6:
+            return  # this process or the database stood still meanwhile: that tells nothing
         jump = self.offset.measure(seen.now, seen.read_at)
         if abs(jump) <= self.terms.lease / 3:
             return
         # Leases were written by the old clock: renew mine before anybody judges by the new one.
         self._no_reclaim_before = time.monotonic() + self.terms.lease
-        reason = f"the database's clock jumped by {jump:+.1f} s; nothing is reclaimed for a lease"
+        text = _("the database's clock jumped by %+.1f s; nothing is reclaimed for a lease")
+        reason = text % jump
         logger.warning("%s", reason[0].upper() + reason[1:])
         await self.bridge.insist(claims.heartbeat, self.terms, give_up=lambda: self.stopping)
         await self.bridge.insist(self._note_jump, reason, give_up=lambda: self.stopping)
 
     def _note_jump(self, reason: str) -> None:
-        Decision.objects.record(Decision.Kind.CLOCK_JUMPED, reason=reason, using=self.terms.using)
+        using = self.terms.using
+        with transactions.locked(using):
+            Decision.objects.record(Decision.Kind.CLOCK_JUMPED, reason=reason, using=using)
 
     # Beside the loop
 
@@ -303,15 +435,20 @@ class Scheduler:
             if self.executor.running:
                 await self._tend()
             if self._others_active and time.monotonic() >= self._no_reclaim_before:
-                got = await self.bridge.insist(
-                    claims.reclaim, self.terms, give_up=lambda: self.stopping
-                )
+                got = await self.bridge.insist(self._reclaim, give_up=lambda: self.stopping)
                 self.taken_over += got
                 if got:
                     self._wake.set()
             if time.monotonic() >= self._next_retention:
-                self._next_retention = time.monotonic() + RETENTION
-                await self.bridge.insist(retention.clean, self.terms.using)
+                deleted = await self.bridge.insist(retention.clean, self.terms.using)
+                self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
+
+    def _reclaim(self) -> list[Claimed]:
+        """Take over from the dead, unless the clock was set and the next turn will say so."""
+        jump = clock.db_now(self.terms.using) - self.offset.moment()
+        if abs(jump.total_seconds()) > self.terms.lease / 3:
+            return []
+        return claims.reclaim(self.terms)
 
     async def _tend(self) -> None:
         pieces = [
@@ -322,5 +459,7 @@ class Scheduler:
         cancelled = await self.bridge.insist(
             claims.tend, self.terms, pieces, give_up=lambda: self.stopping
         )
+        if pieces:
+            signals.jobs_said.send(Scheduler, pieces=pieces)
         for job_id in cancelled:
-            self.executor.cancel(job_id, "somebody cancelled it")
+            self.executor.cancel(job_id, _("somebody cancelled it"))

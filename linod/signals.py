@@ -11,8 +11,11 @@ work_arrived = Signal()
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).
 jobs_started = Signal()
 
+#: What running bodies said was stored. ``pieces``: a list of ``linod.claims.Piece``.
+jobs_said = Signal()
+
 #: Outcomes were recorded. ``outcomes``: a list of ``linod.claims.Finished``.
 jobs_finished = Signal()
 
-#: A line of the ledger was written. ``decision``: the row.
+#: A line of the ledger was written. ``decision``: the row; without its key if that was not told.
 decision_made = Signal()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 if TYPE_CHECKING:
     from linod.models import BackgroundTask
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
 def moment_text(moment: datetime) -> str:
     """A moment as the site's wall clock shows it, to the second."""
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def decimal_text(value: float, digits: int) -> str:
+    """A number with so many digits behind the point, or the sign that the language has for it."""
+    return str(number_format(Decimal(f"{value:.{digits}f}"), digits))
 
 
 def distance_text(moment: datetime, now: datetime) -> str:
@@ -34,7 +42,7 @@ def distance_text(moment: datetime, now: datetime) -> str:
     if seconds == 0:
         return _("now")
     if seconds < 60:
-        span = _("%d second") % seconds if seconds == 1 else _("%d seconds") % seconds
+        span = ngettext("%d second", "%d seconds", seconds) % seconds
     elif moment > now:
         span = timeuntil(moment, now, depth=1).replace("\xa0", " ")
     else:
@@ -42,19 +50,35 @@ def distance_text(moment: datetime, now: datetime) -> str:
     return _("%s from now") % span if moment > now else _("%s ago") % span
 
 
-def status_text(task: BackgroundTask, now: datetime, running_since: datetime | None) -> str:
-    """The first of these that fits; ``running_since``: when its active job began."""
+def status_kind(task: BackgroundTask, is_running: bool) -> str:
+    """What the task is about, as a word for programs: the first of these that fits."""
     if not task.procedure.is_known:
+        return "unknown"
+    if is_running:
+        return "running"
+    if task.requested_at is not None:
+        return "requested"
+    if task.disabled:
+        return "disabled"
+    if task.last_start_time is None:
+        return "not_started"
+    return "not_scheduled" if task.next_run_at is None else "scheduled"
+
+
+def status_text(task: BackgroundTask, now: datetime, running_since: datetime | None) -> str:
+    """:func:`status_kind` for people; ``running_since``: when its active job began."""
+    kind = status_kind(task, running_since is not None)
+    if kind == "unknown":
         return _("Unknown procedure")
     if running_since is not None:
         return _("Running since %(moment)s (%(distance)s)") % _when(running_since, now)
     if task.requested_at is not None:
         return _("Requested to run asap (since %s)") % moment_text(task.requested_at)
-    if task.disabled and task.disabled_until is not None:
+    if kind == "disabled" and task.disabled_until is not None:
         return _("Disabled until %s") % moment_text(task.disabled_until)
-    if task.disabled:
+    if kind == "disabled":
         return _("Disabled")
-    if task.last_start_time is None:
+    if kind == "not_started":
         return _("Not started")
     if task.next_run_at is not None:
         return _("Scheduled to run at %(moment)s (%(distance)s)") % _when(task.next_run_at, now)

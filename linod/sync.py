@@ -16,6 +16,9 @@ from linod.procedures import Procedure, Procedures
 
 logger = logging.getLogger("linod")
 
+#: How the reason begins with which a wrong declaration disables its task.
+DECLARED_WRONGLY = "Declared wrongly"
+
 
 def sync(using: str | None = None) -> list[BackgroundTask]:
     """Make the missing rows, in running order behind those that exist; returns the new ones.
@@ -53,8 +56,9 @@ def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
     task._state.db = using
     faults = _faults(task)
     if faults:
-        task.disabled, task.disabled_reason = True, f"Declared wrongly: {'; '.join(faults)}"
-        logger.error("Procedure %s is disabled. %s", procedure, task.disabled_reason)
+        task.disabled, task.disabled_reason = True, f"{DECLARED_WRONGLY}: {'; '.join(faults)}"
+        remedy = "mend it and delete the task, or edit the task and enable it"
+        logger.error("Procedure %s is disabled. %s (%s)", procedure, task.disabled_reason, remedy)
     task.save(using=using)
     return task
 

@@ -6,6 +6,7 @@ import sys
 from typing import Any, ClassVar
 
 from django.core.exceptions import PermissionDenied
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from linod.choices import ChoiceList
@@ -27,11 +28,16 @@ class RunJob:
     @classmethod
     def run(cls, ar: BaseRequest, *tasks: BackgroundTask) -> int:
         """Request a run of each task on behalf of ``ar.user``; returns how many."""
-        if ar.user is not None and not ar.user.has_perm(cls.permission):
-            raise PermissionDenied(f"{ar.user} has no permission to run background tasks")
+        cls.check(ar)
         for task in tasks:
             task.request_run(ar.user)
         return len(tasks)
+
+    @classmethod
+    def check(cls, ar: BaseRequest) -> None:
+        """Raise PermissionDenied unless ``ar.user`` may run tasks; linod itself (None) may."""
+        if ar.user is not None and not ar.user.has_perm(cls.permission):
+            raise PermissionDenied(f"{ar.user} has no permission to run background tasks")
 
 
 class BackgroundTasks:
@@ -40,12 +46,12 @@ class BackgroundTasks:
     model = BackgroundTask
     verbose_name = _("Background tasks")
     run_now = RunJob
-    columns: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("seqno", "No."),
-        ("procedure", "Background procedure"),
-        ("log_level", "Logging level"),
-        ("disabled", "Disabled"),
-        ("status", "Status"),
+    columns: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("seqno", _("No.")),
+        ("procedure", _("Background procedure")),
+        ("log_level", _("Logging level")),
+        ("disabled", _("Disabled")),
+        ("status", _("Status")),
     )
 
     @classmethod
@@ -61,7 +67,7 @@ def show(table: type[ChoiceList] | type[BackgroundTasks]) -> None:
 
 def as_text(table: type[ChoiceList] | type[BackgroundTasks]) -> str:
     """A table as text; each column is two characters wider than its longest cell."""
-    rows = [[heading for _name, heading in table.columns]]
+    rows = [[str(heading) for _name, heading in table.columns]]
     rows += [
         [_cell(getattr(item, name)) for name, _heading in table.columns]
         for item in table.get_list_items()
@@ -78,5 +84,5 @@ def as_text(table: type[ChoiceList] | type[BackgroundTasks]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
-        return "Yes" if value else "No"
+        return gettext("Yes") if value else gettext("No")
     return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from linod import capture
+from linod.loghandler import LinodHandler
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS_IN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
@@ -22,6 +24,27 @@ def visible(text: str, *, in_lines: bool = True) -> str:
     'a\\tb\\\\x1b[31m'
     """
     return text.translate(_CONTROLS_IN_LINES if in_lines else _CONTROLS)
+
+
+def occupy_closed_streams() -> None:
+    """Open ``/dev/null`` in the place of standard streams that are closed.
+
+    Else the next file, a database's or a log's, gets such a number, and with it whatever some
+    library or a body's subprocess writes "to the terminal".
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+class Nowhere(io.StringIO):
+    """What stands for ``sys.stdout`` or ``sys.stderr`` where Python found that stream closed."""
+
+    def write(self, text: str, /) -> int:
+        """Take the text, and forget it."""
+        return len(text)
 
 
 class Unheard(logging.Handler):
@@ -60,8 +83,9 @@ class Unheard(logging.Handler):
             self._gone.add(stream)
 
 
-#: Handlers that show nobody what they get, beside the one that this module adds.
-DEAF = (logging.NullHandler, Unheard)
+#: Handlers that show nobody here what they get, beside the one that this module adds. LinodHandler
+#: leads to a file: what is said here must not depend on whether that can be written.
+DEAF = (logging.NullHandler, LinodHandler, Unheard)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.db import (
@@ -15,22 +17,32 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from linod.bulk import Batch
+
 #: A process that freezes inside a transaction would hide its rows behind SKIP LOCKED for ever;
-#: PostgreSQL ends it after two seconds. LOCAL: poolers share sessions, a transaction is ours.
+#: PostgreSQL ends it after a second. LOCAL: poolers share sessions, a transaction is ours.
 POSTGRESQL_BOUNDS = (
-    "SET LOCAL idle_in_transaction_session_timeout = 2000;"
-    " SET LOCAL lock_timeout = 1000;"
-    " SET LOCAL statement_timeout = 5000"
+    "SET LOCAL idle_in_transaction_session_timeout = 1000",
+    "SET LOCAL lock_timeout = 1000",
+    "SET LOCAL statement_timeout = 5000",
 )
+#: What it says then (25P03), or for a like reason (PostgreSQL, appendix A): an InternalError.
+POSTGRESQL_ENDED = ("25P03", "25P04", "57P05")
 #: MariaDB has no such bounds for one transaction: they are the engine's own sessions'.
 MARIADB_BOUNDS = (
-    "SET SESSION idle_transaction_timeout = 2, innodb_lock_wait_timeout = 1, max_statement_time = 5"
+    "SET SESSION idle_transaction_timeout = 1, innodb_lock_wait_timeout = 1, max_statement_time = 5"
 )
+#: How a transaction begins that holds SQLite's write lock.
+SQLITE_BEGIN = "BEGIN IMMEDIATE"
+#: Seconds between two looks for SQLite's write lock: doubling, from the first to the second.
+LOOKING = 0.001, 0.01
 
 
 @contextmanager
-def write(using: str) -> Iterator[BaseDatabaseWrapper]:
+def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
     """A transaction that may write at once and cannot stay open for long.
+
+    :param bounded: False where the caller sends :func:`bounds_of` with its first statements.
 
     On SQLite it begins IMMEDIATE whatever the settings say: a deferred one that reads first and
     then writes fails with "database is locked" without waiting (sqlite.org/lang_transaction.html).
@@ -38,35 +50,75 @@ def write(using: str) -> Iterator[BaseDatabaseWrapper]:
     connection: Any = connections[using]
     connection.ensure_connection()
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
-        former = connection.transaction_mode
-        connection.transaction_mode = "IMMEDIATE"
+        # The only place where Django lets a transaction begin otherwise.
+        connection._start_transaction_under_autocommit = partial(_begin_locked, connection)
         try:
-            atomic = transaction.atomic(using=using)
-            atomic.__enter__()
+            with transaction.atomic(using=using):
+                yield connection
         finally:
-            connection.transaction_mode = former
-        with _entered(atomic):
-            yield connection
+            del connection._start_transaction_under_autocommit
         return
-    is_ours = not connection.in_atomic_block
+    bounds = bounds_of(connection) if bounded else ()
     with transaction.atomic(using=using):
-        # Inside somebody else's transaction the bounds would stay with it.
-        if is_ours and connection.vendor == "postgresql":
+        if bounds:
             with connection.cursor() as cursor:
-                cursor.execute(POSTGRESQL_BOUNDS)
+                cursor.execute("; ".join(bounds))
         yield connection
 
 
+def bounds_of(connection: BaseDatabaseWrapper) -> Sequence[str]:
+    """The statements that bound a transaction which is about to begin."""
+    # Inside somebody else's transaction the bounds would stay with it.
+    is_ours = not connection.in_atomic_block
+    return POSTGRESQL_BOUNDS if is_ours and connection.vendor == "postgresql" else ()
+
+
 @contextmanager
-def _entered(atomic: Any) -> Iterator[None]:
-    """The rest of a ``with`` block whose beginning has happened already."""
-    try:
-        yield
-    except BaseException as error:
-        if not atomic.__exit__(type(error), error, error.__traceback__):
-            raise
+def write_batch(using: str) -> Iterator[Batch]:
+    """:func:`write` of one batch, with which the bounds travel: a round trip less."""
+    first = bounds_of(connections[using])
+    with write(using, bounded=False) as connection, Batch(connection, first) as batch:
+        yield batch
+
+
+@contextmanager
+def locked(using: str) -> Iterator[None]:
+    """For one statement that stands alone: SQLite's write lock, waited for as in :func:`write`."""
+    if connections[using].vendor == "sqlite":
+        with write(using):
+            yield
     else:
-        atomic.__exit__(None, None, None)
+        yield
+
+
+def _begin_locked(connection: Any) -> None:
+    """Begin a transaction on SQLite as soon as its write lock is free.
+
+    It waits as long as the site's ``timeout`` says, but not inside SQLite. That sleeps longer and
+    longer, 100 ms in the end: beside a site that writes, the lock is always taken when it looks.
+    And it keeps the connection's mutex meanwhile: a thread that has the lock, and in which the
+    garbage collector just then finds one of this connection's cursors, would wait for the mutex,
+    and both for each other until the ``timeout`` is over.
+    """
+    raw = connection.connection
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    pause, longest = LOOKING
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                # Closed, whatever comes: errors keep cursors alive, until the garbage collector.
+                with connection.cursor() as cursor:
+                    cursor.execute(SQLITE_BEGIN)
+                return
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 def bound_session(using: str) -> None:
@@ -84,4 +136,6 @@ def is_passing(error: BaseException) -> bool:
     if isinstance(error, OperationalError | InterfaceError):
         # SQLite says OperationalError of a table that is missing, too: no wait makes one.
         return not str(error).startswith("no such ")
+    if getattr(error.__cause__, "sqlstate", None) in POSTGRESQL_ENDED:
+        return True
     return isinstance(error, DatabaseError) and "deadlock" in str(error).lower()

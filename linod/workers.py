@@ -34,6 +34,13 @@ class Workers(Generic[Item]):
             self._waiting.extend(items)
         self._wake_one()
 
+    def take_back(self) -> list[Item]:
+        """What no thread has begun to run; none will."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        return waiting
+
     def close(self) -> None:
         """Let idle threads end, and busy ones when they are done."""
         with self._lock:

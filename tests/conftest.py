@@ -14,11 +14,14 @@ LINOD_TEST_WHEEL        (empty)               1: the installed linod is tested, 
 """
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from xdist.scheduler import LoadScopeScheduling
 
 import linod
 from tests import settings
@@ -28,6 +31,18 @@ CHECKOUT = Path(__file__).parents[1]
 REQUIRE_SERVICES = os.environ.get("LINOD_REQUIRE_SERVICES") == "1"
 PATIENCE = 3  # seconds that a server gets to answer
 DRIVERS = {"postgresql": "psycopg[binary]", "mariadb": "mysqlclient"}
+#: Once is enough for these: what they look at does not depend on the kind of database.
+ALIKE = (
+    "browser/", "docs/", "faults/", "live/", "test_admin_rights.py", "test_demo.py",
+    "test_logserver_command.py", "test_notify.py",
+)  # fmt: skip
+#: What shares a site, a browser or a server is done by one worker: making these takes long.
+TOGETHER = ("tests/browser/", "tests/docs/", "tests/live/test_daphne.py")
+#: What takes longest comes first, or one worker is still at it when the others are done.
+LONGEST = (
+    "tests/model/test_model.py", "tests/recurrence/test_zones.py", "tests/test_benchmarks.py",
+    "tests/faults/", "tests/test_demo.py", "tests/test_team_daemon.py",
+)  # fmt: skip
 DATABASE_FIXTURES = frozenset({"db", "transactional_db", "django_db_setup", "process_env"})
 
 
@@ -66,11 +81,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--only-database",
         action="store_true",
-        help="run only the tests that use the database (for a second and a third one)",
+        help="run only the tests that depend on the kind of database (for the others)",
     )
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a shell; what the tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if ABSENCE and REQUIRE_SERVICES:
         raise pytest.UsageError(f"LINOD_REQUIRE_SERVICES=1, but {ABSENCE}")
     if os.environ.get("LINOD_TEST_WHEEL") == "1" and INSTALLED.parent == CHECKOUT:
@@ -81,11 +99,35 @@ def pytest_report_header() -> list[str]:
     return [f"linod: {INSTALLED}", f"database: {ABSENCE or settings.TEST_DB}"]
 
 
+class Workers(LoadScopeScheduling):
+    """Gives tests to the workers: those of :data:`TOGETHER` to one, the others one by one.
+
+    Not xdist's own ``loadgroup``: beside pytest 9.2 version 3.8 takes no notice of the groups.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Workers:
+    return Workers(config, log)
+
+
+@pytest.hookimpl(trylast=True)  # after their order has been shuffled
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if not config.getoption("--only-database"):
         return
-    config.hook.pytest_deselected(items=[item for item in items if not uses_database(item)])
-    items[:] = [item for item in items if uses_database(item)]
+    chosen = [item for item in items if uses_database(item) and not is_alike(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+def is_alike(item: pytest.Item) -> bool:
+    """Whether it is about what a browser, a socket or a newcomer meets, on any database alike."""
+    place = item.path.relative_to(Path(__file__).parent).as_posix()
+    return place.startswith(ALIKE)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
+from django.test import override_settings
 from django.utils import timezone
 
 from linod import clock
@@ -18,8 +19,7 @@ from linod.daemon import Daemon
 from linod.history import Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedure, Procedures, declare
-
-DEADLINE = 30.0
+from tests.waiting import DEADLINE, wait_until
 
 
 @contextmanager
@@ -32,6 +32,22 @@ def only_these_procedures() -> Iterator[dict[str, Procedure]]:
     finally:
         Procedures.registry.clear()
         Procedures.registry.update(former)
+
+
+@contextmanager
+def empty_site(**values: Any) -> Iterator[None]:
+    """A site for daemons of one test, without procedures and tasks.
+
+    :param values: more of its ``LINOD``.
+    """
+    # Not pytest's tmp_path: a socket's path must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="linod") as folder,
+        only_these_procedures(),
+        override_settings(LINOD={"RUN_DIR": folder, "SITE": "tests", "GRACE": 5.0, **values}),
+    ):
+        BackgroundTask.objects.all().delete()
+        yield
 
 
 def make_task(func: Callable[..., Any], name: str = "", **values: Any) -> BackgroundTask:
@@ -51,17 +67,6 @@ def make_due(task: BackgroundTask, ago: float = 0.0, **values: Any) -> datetime:
     return instant
 
 
-def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
-    """The condition's value once it is true; fails after ``deadline`` seconds."""
-    end = time.monotonic() + deadline
-    pause = threading.Event()
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"Not within {deadline:g} s: {what}")
-        pause.wait(0.01)
-    return value
-
-
 def ended_jobs(count: int = 1, **filters: Any) -> list[Job]:
     """The jobs that have ended, oldest first, once there are ``count`` of them."""
     jobs = Job.objects.ended().filter(**filters).order_by("id")
@@ -72,8 +77,9 @@ def ended_jobs(count: int = 1, **filters: Any) -> list[Job]:
 class DaemonThread:
     """A daemon in a thread of the test's process; its exit code when it has ended."""
 
-    def __init__(self, *, once: bool = False) -> None:
+    def __init__(self, *, once: bool = False, companions: Sequence[Any] = ()) -> None:
         self.once = once
+        self.companions = companions
         self.code: int | None = None
         self.error: BaseException | None = None
         self.daemon: Daemon | None = None
@@ -81,7 +87,7 @@ class DaemonThread:
 
     def _run(self) -> None:
         async def main() -> int:
-            self.daemon = Daemon(once=self.once)
+            self.daemon = Daemon(once=self.once, companions=self.companions)
             self.loop = asyncio.get_running_loop()
             return await self.daemon.run()
 

@@ -4,6 +4,7 @@ The example has settings of its own, so nothing of it runs inside the tests' pro
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ EXAMPLE = Path(__file__).parents[1] / "example_project"
 REQUIRE_SERVICES = os.environ.get("LINOD_REQUIRE_SERVICES") == "1"
 PATIENCE = 3  # seconds that a server gets to answer
 #: Seconds that a daemon gets to end: GRACE and what follows it.
-STOP_LIMIT = 35
+STOP_LIMIT = 90
 #: What the tests' own process has in its environment and a site must not find.
 FOREIGN = (
     "DJANGO_SETTINGS_MODULE",
@@ -32,7 +33,6 @@ FOREIGN = (
     "EMAIL_PORT",
     "LINOD_EXAMPLE_DB",
     "LINOD_EXAMPLE_DB_NAME",
-    "LINOD_MARIADB_TIME_ZONE",
     "MAILDIR",
 )
 
@@ -118,8 +118,12 @@ class Site:
 
     def start(self, *command: str) -> Process:
         """Start a script of the example; it is killed at the end of the test at the latest."""
+        return self.launch(sys.executable, *command)
+
+    def launch(self, *command: str) -> Process:
+        """Start any command in the example's folder, as :meth:`start` does."""
         log = self.folder / f"process{len(self.processes)}.log"
-        process = Process([sys.executable, *command], self.env, log)
+        process = Process(list(command), self.env, log)
         self.processes.append(process)
         return process
 
@@ -164,7 +168,7 @@ def new_site(
         finally:
             for process in site.processes:
                 if process.popen.poll() is None:
-                    process.popen.kill()
+                    os.killpg(process.popen.pid, signal.SIGKILL)  # with all that it started
                     process.popen.wait()
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 from unittest import mock
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin import ModelAdmin
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.db import connection
 from django.http import HttpResponse
@@ -27,19 +28,13 @@ from linod.history import Daemon, Decision, Job, JobLog
 from linod.models import BackgroundTask
 from linod.procedures import declare
 from tests.daemons import only_these_procedures
+from tests.people import ACTIONS, make
+from tests.people import person as anybody
 
 pytestmark = pytest.mark.django_db
 
 TASKS = reverse("admin:linod_backgroundtask_changelist")
 SCRIPT = "<script>alert('x')</script>"
-ACTIONS = {
-    "run_now": "run_backgroundtask",
-    "cancel_request": "cancel_backgroundtask",
-    "enable": "change_backgroundtask",
-    "disable": "change_backgroundtask",
-    "move_up": "change_backgroundtask",
-    "move_down": "change_backgroundtask",
-}
 PERMISSIONS = ["view_backgroundtask", *dict.fromkeys(ACTIONS.values())]
 
 
@@ -56,15 +51,7 @@ def _procedures() -> Iterator[None]:
         yield
 
 
-def person(*permissions: str, name: str = "robin") -> Client:
-    """A browser in which a member of the staff with these permissions is logged in."""
-    user = User.objects.create_user(name, is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(content_type__app_label="linod", codename__in=permissions)
-    )
-    client = Client()
-    client.force_login(user)
-    return client
+person = partial(anybody, is_staff=True)
 
 
 @pytest.fixture
@@ -72,10 +59,6 @@ def boss() -> Client:
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     return client
-
-
-def make(**values: Any) -> BackgroundTask:
-    return BackgroundTask.objects.create(**{"procedure": "f", "every_unit": "daily", **values})
 
 
 def page(row: Any) -> str:
@@ -87,9 +70,17 @@ def text(response: HttpResponse) -> str:
     return response.content.decode()
 
 
-def act(client: Client, action: str, *tasks: BackgroundTask) -> list[str]:
-    """Choose an action for these tasks; returns what the admin says."""
+#: What people enter on the confirmation pages of actions.
+ENTERED = {
+    "disable": {"confirmed": "1"},
+    "pause_until": {"confirmed": "1", "until_0": "2099-01-01", "until_1": "12:00:00"},
+}
+
+
+def act(client: Client, action: str, *tasks: BackgroundTask, **entered: str) -> list[str]:
+    """Choose an action for these tasks and confirm it; returns what the admin says."""
     chosen = {"action": action, "_selected_action": [task.pk for task in tasks]}
+    chosen |= ENTERED.get(action, {}) | entered
     response = client.post(TASKS, chosen, follow=True)
     assert response.status_code == 200, response
     return [str(message) for message in response.context["messages"]]
@@ -136,6 +127,11 @@ def form(client: Client, url: str) -> dict[str, Any]:
     return Form(text(client.get(url))).values
 
 
+def bare(html: str) -> str:
+    """The text of a piece of HTML."""
+    return re.sub(r"<[^>]*>", "", html)
+
+
 def errors(html: str) -> list[str]:
     return re.findall(r'<ul class="errorlist[^>]*>\s*<li>(.*?)</li>', html)
 
@@ -158,10 +154,10 @@ def test_the_list_has_its_columns(boss: Client) -> None:
         for heading in re.findall(r'<th scope="col".*?</th>', html, re.DOTALL)
     ]
     assert [heading for heading in headings if heading][-7:] == [
-        "No.", "Background procedure", "Logging level", "Disabled", "Status", "Started at",
+        "No.", "Background procedure", "Logging level", "Disabled", "Status", "Last runs",
         "Next run",
     ]  # fmt: skip
-    states = re.findall(r'<td class="field-status">(.*?)</td>', html)
+    states = [bare(cell) for cell in re.findall(r'<td class="field-status">(.*?)</td>', html)]
     assert states == ["Not started", "Disabled", "Unknown procedure"]
 
 
@@ -241,7 +237,7 @@ def test_actions_work_for_whom_they_belong(action: str, permission: str) -> None
     before = BackgroundTask.objects.filter(pk=task.pk).values().get()
     number = Decision.objects.count()
     client = person("view_backgroundtask", permission)
-    client.post(TASKS, {"action": action, "_selected_action": [task.pk]})
+    act(client, action, task)
     after = BackgroundTask.objects.filter(pk=task.pk).values().get()
     assert (after != before) == (ACTIONS[action] == permission)
     assert [line.who for line in Decision.objects.order_by("id")[number:]] == (
@@ -381,6 +377,10 @@ def test_a_number_makes_room(boss: Client) -> None:
     boss.post(page(third), form(boss, page(third)) | {"seqno": str(first.seqno)})
     order = BackgroundTask.objects.order_by("seqno", "id").values_list("name", flat=True)
     assert list(order) == ["c", "a", "b"]
+    url = reverse("admin:linod_backgroundtask_add")
+    values = form(boss, url) | {"procedure": "g", "name": "new", "seqno": str(first.seqno)}
+    assert boss.post(url, values).status_code == 302
+    assert list(order.all()) == ["new", "c", "a", "b"]
 
 
 def test_procedures_are_those_that_are_declared(boss: Client) -> None:
@@ -530,7 +530,8 @@ def test_jobs_are_read(boss: Client) -> None:
     ):  # fmt: skip
         assert re.search(rf'class="field-{name.split()[0]}[^>]*>{re.escape(value)}<', html), name
     log = text(boss.get(page(job)))
-    assert "first &lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;\nsecond\n</pre>" in log
+    shown = log[log.index('<pre id="linod-log"') :].partition("</pre>")[0]
+    assert bare(shown) == "first &lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;\nsecond\n"
 
 
 @pytest.mark.parametrize("name", ["job", "decision", "daemon"])
@@ -564,6 +565,7 @@ def test_a_daemon_that_is_silent_is_shown_so(boss: Client) -> None:
             started_at=now - timedelta(hours=pid),
         )  # fmt: skip
     html = text(boss.get(reverse("admin:linod_daemon_changelist")))
-    assert re.findall(r'class="field-is_there">(.*?)<', html) == [
+    cells = re.findall(r'class="field-is_there">(.*?)</td>', html)
+    assert [bare(cell) for cell in cells] == [
         "running, seen now", "silent, seen 1 hour ago", "stopped, seen 1 hour ago",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from tests.house import ROOT
 
 #: SQLite in its fast mode: how long a disk takes is not what is tested here.
 DATABASE = {"sqlite": "sqlite-wal"}.get(settings.TEST_DB, settings.TEST_DB)
-PATIENCE = 120
+PATIENCE = 300
 
 Rows = list[dict[str, str]]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.core import checks as django_checks
-from django.test import override_settings
+from django.test import modify_settings, override_settings
 
 from linod import checks
+from linod.loghandler import logging_config
 from linod.procedures import declare
 from tests.daemons import only_these_procedures
 
@@ -71,3 +72,40 @@ def test_a_circle_of_procedures() -> None:
     (found,) = checks.check_settings()
     assert found.id == "linod.E005"
     assert "a -> b -> a" in found.msg
+
+
+def test_users_that_are_nowhere() -> None:
+    with modify_settings(INSTALLED_APPS={"remove": ["django.contrib.auth"]}):
+        (found,) = checks.check_settings()
+    assert found.id == "linod.E006"
+    assert "'auth'" in found.msg
+
+
+def test_a_predecessor_that_is_not_declared() -> None:
+    declare(lambda: None, "checkdata", aliases=("former",))
+    declare(lambda: None, "right", run_after=("checkdata", "former"))
+    assert ids() == []
+    declare(lambda: None, "near", run_after="chekdata")
+    declare(lambda: None, "far", run_after="elsewhere")
+    near, far = checks.check_settings()
+    assert (near.id, near.is_serious()) == ("linod.W001", False)
+    assert near.msg == "Procedure near: run_after names 'chekdata', which is not declared here"
+    assert (near.hint, far.hint) == ("Did you mean 'checkdata'?", None)
+
+
+@override_settings(LOGGING_CONFIG=None)  # or Django 6.1 sets up what is only looked at
+def test_processes_must_send_where_the_server_is() -> None:
+    with override_settings(LINOD={"LOG_DIR": "/srv/log"}, LOGGING=logging_config("/srv/logs")):
+        (found,) = checks.check_settings()
+    assert found.id == "linod.E009"
+    assert found.msg == "LINOD['LOG_DIR'] is /srv/log, but LOGGING sends to /srv/logs"
+    with override_settings(LINOD={"LOG_DIR": "/srv/log/"}, LOGGING=logging_config("/srv/log")):
+        assert ids() == []
+
+
+@override_settings(LOGGING_CONFIG=None)  # or Django 6.1 sets up what is only looked at
+def test_a_folder_must_have_room_for_a_socket_s_name() -> None:
+    with override_settings(LOGGING=logging_config("/" + 96 * "x")):
+        assert ids() == ["linod.E009"]
+    with override_settings(LOGGING=logging_config("/" + 95 * "x")):
+        assert ids() == []

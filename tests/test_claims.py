@@ -115,11 +115,7 @@ def test_the_unique_key_stands_behind_the_look() -> None:
     due_at = make_due(task, ago=1)
     seen = agenda.peek("default", (mine := terms()).owner, clock.db_now(), 10)
     claims.claim_now(terms(), task, None)
-    original, agenda.idle_tasks = agenda.idle_tasks, lambda using: BackgroundTask.objects.all()
-    try:
-        assert claims.claim(mine, seen, 10, clock.db_now()) == []
-    finally:
-        agenda.idle_tasks = original
+    assert claims.claim(mine, seen, 10, clock.db_now()) == []
     assert Job.objects.count() == 1
     task.refresh_from_db()
     assert task.next_run_at == due_at
@@ -277,6 +273,25 @@ def test_a_deleted_task_stays_deleted() -> None:
     assert (row.task, row.state) == (None, "failed")
 
 
+@pytest.mark.parametrize("trigger", ["retry", "request"])
+@pytest.mark.parametrize("is_bulk", [False, True])
+def test_nothing_waits_for_a_deleted_task(trigger: str, is_bulk: bool) -> None:
+    task, other = secondly(), secondly("b")
+    for each in (task, other):
+        now = clock.db_now()
+        Job.objects.create(task=each, procedure=each.procedure, trigger=trigger, state="waiting",
+                           due_at=now, available_at=now)  # fmt: skip
+    if is_bulk:
+        BackgroundTask.objects.filter(pk=task.pk).delete()
+    else:
+        task.delete()
+    dropped, kept = Job.objects.get(task=None), Job.objects.get(task=other)
+    assert (dropped.state, kept.state) == ("cancelled", "waiting")
+    assert agenda.peek_waiting("default", terms().owner, clock.db_now(), 10)[0].id == kept.pk
+    told = Decision.objects.get(kind="cancelled")
+    assert (told.job, told.reason, told.task) == (dropped.pk, "its task was deleted", None)
+
+
 def test_a_failed_attempt_waits_for_the_next() -> None:
     task = secondly(max_attempts=2, retry_delay=100.0)
     make_due(task, ago=1)
@@ -357,6 +372,146 @@ def test_a_lost_job_runs_again_where_its_task_allows_it() -> None:
     expire()
     claims.reclaim(terms())
     assert Job.objects.get().state == "lost"
+
+
+def rerun(**values: Any) -> BackgroundTask:
+    """A task whose job was lost and waits for its second attempt."""
+    task = secondly(rerun_lost=True, max_attempts=3, **values)
+    make_due(task, ago=1)
+    claim_all(terms())
+    expire()
+    claims.reclaim(terms())
+    return task
+
+
+def test_an_instant_whose_lost_job_runs_again_has_no_second_one() -> None:
+    """Its row has left the key (task, instant, first attempt)."""
+    task, other = rerun(), secondly("other")
+    job = Job.objects.get()
+    make_due(other, ago=1)
+    BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=job.due_at)
+    assert [each.task_id for each in claim_all(terms())] == [other.pk]
+    assert Job.objects.get(task=task).pk == job.pk
+    task.refresh_from_db()
+    assert task.next_run_at is not None
+    assert task.next_run_at > job.due_at
+    assert Decision.objects.get(kind="already_run").task == task
+
+
+def test_the_ledger_keeps_the_attempt_that_the_row_forgets() -> None:
+    rerun()
+    line = Decision.objects.get(kind="lost")
+    assert line.job == Job.objects.get().pk
+    assert line.reason.endswith("attempt 1 of 3, the next one follows")
+
+
+def test_a_lost_job_that_somebody_cancelled_does_not_begin_again() -> None:
+    make_due(secondly(rerun_lost=True, max_attempts=3), ago=1)
+    (job,) = claim_all(terms())
+    assert claims.cancel("default", job.id, "anna")
+    expire()
+    claims.reclaim(terms())
+    row = Job.objects.get()
+    assert (row.state, row.attempt, row.active_task, row.available_at) == ("lost", 1, None, None)
+
+
+def test_nor_does_one_that_its_own_daemon_gives_up_at_the_stop() -> None:
+    for name in "ab":
+        make_due(secondly(name, rerun_lost=True, max_attempts=3), ago=1)
+    cancelled, other = claim_all(mine := terms())
+    claims.cancel("default", cancelled.id)
+    ends = [end_of(job, "lost", error="stopped with the daemon") for job in (cancelled, other)]
+    assert claims.finish(mine, ends) == []
+    assert Job.objects.get(pk=cancelled.id).state == "lost"
+    assert Job.objects.get(pk=other.id).state == "waiting"
+
+
+def test_what_was_cancelled_before_it_began_is_not_given_back() -> None:
+    for name in "ab":
+        make_due(secondly(name), ago=1)
+    cancelled, other = claim_all(mine := terms())
+    claims.cancel("default", cancelled.id)
+    claims.give_back(mine, [cancelled, other])
+    row = Job.objects.get(pk=cancelled.id)
+    assert (row.state, row.active_task, row.start_time) == ("cancelled", None, None)
+    assert Job.objects.get(pk=other.id).state == "waiting"
+
+
+def test_nothing_that_waits_runs_when_its_task_is_disabled() -> None:
+    task = rerun()
+    task.refresh_from_db()
+    task.disable("not now", user="anna")
+    row = Job.objects.get()
+    assert (row.state, row.available_at) == ("cancelled", None)
+    line = Decision.objects.get(kind="cancelled")
+    assert (line.job, line.who, line.reason) == (row.pk, "anna", "its task was disabled")
+    task.enable()
+    assert agenda.peek_waiting("default", uuid.uuid4(), clock.db_now(), 10) == []
+
+
+def test_nor_when_somebody_ticks_that_box() -> None:
+    task = rerun()
+    task.refresh_from_db()
+    task.disabled = True
+    task.save()
+    assert Job.objects.get().state == "cancelled"
+
+
+def test_nor_when_a_failure_of_another_job_disables_it() -> None:
+    task = rerun(disable_after=1)
+    mine = terms()
+    job = claims.claim_now(mine, task, None)
+    claims.finish(mine, [replace(end_of(job, "failed"), job=replace(job, attempt=3))])
+    task.refresh_from_db()
+    assert task.disabled
+    assert sorted(Job.objects.values_list("state", flat=True)) == ["cancelled", "failed"]
+
+
+@pytest.mark.parametrize("end", ["failed", "lost"])
+def test_what_ends_after_its_task_was_disabled_has_no_further_attempt(end: str) -> None:
+    task = secondly(rerun_lost=True, max_attempts=3)
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    task.refresh_from_db()
+    task.disable("not now")
+    if end == "failed":
+        claims.finish(mine, [end_of(job, end)])
+    else:
+        expire()
+        claims.reclaim(terms())
+    assert Job.objects.get().state == end
+
+
+@pytest.mark.parametrize("end", ["failed", "lost"])
+def test_a_request_runs_a_disabled_task_with_all_its_attempts(end: str) -> None:
+    task = secondly(rerun_lost=True, max_attempts=3, disabled=True)
+    task.request_run()
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, end)])
+    later = clock.db_now() + timedelta(days=1)
+    (again,) = agenda.peek_waiting("default", mine.owner, later, 10)
+    assert again.attempt == 2
+
+
+def test_a_request_that_was_given_back_outlives_the_disabling() -> None:
+    task = secondly()
+    task.request_run()
+    jobs = claim_all(mine := terms())
+    claims.give_back(mine, jobs)
+    task.disable("not by itself")
+    assert Job.objects.get().state == "waiting"
+
+
+def test_an_end_whose_log_was_stored_before_keeps_all_it_says() -> None:
+    """The piece was committed, its answer was lost; then the body ended."""
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.tend(mine, [(job, 0, "one\n", None)])
+    assert claims.finish(mine, [end_of(job, log="one\ntwo\n", result=7)]) == []
+    row = Job.objects.get()
+    assert (row.state, row.result, row.error, row.message) == (
+        "succeeded", 7, "", "one\ntwo\n",
+    )  # fmt: skip
 
 
 def test_nobody_reclaims_what_is_alive_or_its_own() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,16 +17,16 @@ from typing import IO, Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, execute_from_command_line
 from django.db import connection
 
-from linod import clock
+from linod import clock, health, reloading
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
 from tests.daemons import wait_until
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 60  # seconds that any of these processes gets
+LIMIT = 120  # seconds that any of these processes gets
 
 
 @pytest.fixture
@@ -86,7 +86,9 @@ class Lines(threading.Thread):
         return sum(text in line for line in self.seen)
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: self.count(text) >= times, f"it says {text!r}; it says {self.seen}")
+        wait_until(
+            lambda: self.count(text) >= times, lambda: f"it says {text!r}; it says {self.seen}"
+        )
 
 
 def make(procedure: str, **values: Any) -> BackgroundTask:
@@ -106,12 +108,24 @@ def job_of(task: BackgroundTask) -> Job:
     [
         (["--lst"], "unrecognized arguments: --lst; did you mean --list?"),
         (["--heath"], "unrecognized arguments: --heath; did you mean --health?"),
+        (["--forecast", "-1h"], "unrecognized arguments: -1h"),
         (["hello"], "unrecognized arguments: hello"),
         (["--run"], "argument --run: expected one argument"),
         (["--list", "--once"], "argument --once: not allowed with argument -l/--list"),
         (["--health", "--run", "x"], "argument --run: not allowed with argument --health"),
         (["--json"], "--json goes with --list"),
         (["--once", "--json"], "--json goes with --list"),
+        (
+            ["--log-server-only"],
+            "No log server: neither LINOD['LOG_DIR'] nor LOGGING names a folder; see"
+            " linod.loghandler.logging_config",
+        ),
+        (
+            ["--once", "--log-server-only"],
+            "argument --log-server-only: not allowed with argument --once",
+        ),
+        (["--log-server-only", "--no-log-server"], "--no-log-server goes with the daemon"),
+        (["--list", "--no-log-server"], "--no-log-server goes with the daemon"),
         (
             ["--forecast", "soon"],
             "argument --forecast: 'soon' is no duration such as 90m, 24h or 7d",
@@ -187,7 +201,10 @@ def test_list_prints_and_does_nothing(site: dict[str, str]) -> None:
     assert heading == "2 scheduled jobs:"
     assert first.startswith("[1] Every 10 seconds do hello() (last run: [never], next run: ")
     assert second.startswith("[2] Every 1 day at 20:00:00 do polite() (last run: [never], ")
-    assert said.stderr == "No task yet, the daemon makes it: awaiting\n"
+    assert said.stderr.splitlines() == [
+        "No task yet, the daemon makes it: awaiting",
+        "Disabled, so not in the list: broken",
+    ]
     assert list(BackgroundTask.objects.values()) == before
     assert not Daemon.objects.exists()
     assert not Job.objects.exists()
@@ -212,12 +229,30 @@ def test_list_without_jobs(site: dict[str, str]) -> None:
     assert (said.returncode, said.stdout) == (0, "This site has no scheduled jobs.\n")
 
 
+def test_the_list_says_what_is_disabled(site: dict[str, str]) -> None:
+    make("hello", every_unit="daily", disabled=True)
+    make("polite", disabled=True)
+    said = linod(site, "--list")
+    assert said.stdout == "This site has no scheduled jobs.\n"
+    assert said.stderr.splitlines()[1:] == ["Disabled, so not in the list: hello"]
+
+
 def test_a_closed_stdout_is_no_trouble(site: dict[str, str]) -> None:
     closing = ["sh", "-c", '"$@" >&-', "sh"]
     said = run([*closing, *command("--list")], site, stderr=subprocess.PIPE)
     assert said.returncode == 0
     assert said.stderr.startswith("No task yet")
     assert said.stderr.count("\n") == 1
+
+
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    code = (
+        "import os, sys; from linod import terminal; terminal.occupy_closed_streams();"
+        "sys.stderr.write(' '.join(os.readlink(f'/proc/self/fd/{n}') for n in range(2)))"
+    )
+    closing = ["sh", "-c", '"$@" <&- >&-', "sh"]
+    said = run([*closing, sys.executable, "-c", code], dict(os.environ), stderr=subprocess.PIPE)
+    assert said.stderr == "/dev/null /dev/null"
 
 
 def test_a_reader_that_goes_away_is_no_trouble(site: dict[str, str]) -> None:
@@ -245,6 +280,23 @@ def test_forecast_and_health_answer(site: dict[str, str]) -> None:
 
 
 # Running one
+
+
+def test_why_answers_and_refuses_in_one_line(site: dict[str, str]) -> None:
+    assert linod(site, "--run", "hello").returncode == 0
+    told = linod(site, "--why", "hello")
+    assert told.returncode == 0, told.stderr
+    assert "succeeded after" in told.stdout
+    assert told.stdout.splitlines()[-1] == "next: nothing (the task has no recurrence)"
+    for arguments, words in (
+        (("--why", "helo"), "did you mean hello?"),
+        (("--why", "hello", "--at", "soon"), "'soon' is no moment such as 20:00"),
+        (("--at", "20:00"), "--at goes with --why"),
+    ):
+        refused = linod(site, *arguments)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        (line,) = refused.stderr.splitlines()
+        assert words in line
 
 
 def test_run_shows_the_job_and_succeeds(site: dict[str, str]) -> None:
@@ -425,6 +477,17 @@ def test_the_daemon_speaks_once_and_ends_by_a_signal(site: dict[str, str], loggi
     assert linod(site, "--health").returncode == 1
 
 
+def test_a_signal_while_the_daemon_comes_up_is_heard(site: dict[str, str]) -> None:
+    with started(site) as process:
+        assert process.stderr is not None
+        lines = Lines(process.stderr)
+        lines.wait_for("Start linod")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 0
+        lines.join(LIMIT)
+    assert lines.count("linod has stopped") == 1
+
+
 def test_the_daemon_survives_without_a_terminal(site: dict[str, str]) -> None:
     task = make("hello")
     task.request_run()
@@ -444,42 +507,88 @@ def test_reload_begins_anew_with_the_code(site: dict[str, str], tmp_path: Path) 
     (app / "__init__.py").touch()
     module = app / "procedures.py"
     module.write_text(PROCEDURES + ONE_MORE.format(1))
-    with started(site | {"SITE_EXTRA_APP": "changing"}, "--reload") as process:
+    with started(
+        site | {"SITE_EXTRA_APP": "changing", "PYTHONFAULTHANDLER": "1"}, "--reload"
+    ) as process:
         assert process.stderr is not None
         lines = Lines(process.stderr)
         lines.wait_for("6 procedures")
-        change(module, "this is no Python", lambda: lines.count("is not loaded"))
+        change(module, "this is no Python", lines, "is not loaded")
         change(
             module,
             PROCEDURES + ONE_MORE.format(1) + ONE_MORE.format(2),
-            lambda: lines.count("7 procedures"),
+            lines,
+            # Not a line of what comes up then: a change after that would be a further one.
+            "The code has changed",
         )
+        lines.wait_for("7 procedures")
         BackgroundTask.objects.get(procedure="number_2").request_run()
         lines.wait_for("from number 2")
         process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT) == 0
+        try:
+            assert process.wait(LIMIT) == 0
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER: where each thread stands
+            lines.join(LIMIT)
+            pytest.fail("\n".join(lines.seen))
         lines.join(LIMIT)
     assert lines.count("The code has changed") == 1
     assert lines.count("linod has stopped") == 2
     assert set(Daemon.objects.values_list("pid", "state")) == {(process.pid, "stopped")}
 
 
-def change(module: Path, text: str, is_seen: Callable[[], object]) -> None:
+def test_a_file_that_is_being_written_is_read_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = tmp_path / "procedures.py"
+    module.touch()
+    pieces = ["this is", " no Python"]
+
+    def write_on(seconds: float) -> None:
+        if pieces:
+            with module.open("a") as file:
+                file.write(pieces.pop(0))
+
+    monkeypatch.setattr(reloading.time, "sleep", write_on)
+    assert reloading.refuse_broken(None, module)
+    assert "procedures.py is not loaded: invalid syntax" in caplog.text
+    module.write_text("this = True")
+    assert not reloading.refuse_broken(None, module)
+    module.unlink()
+    assert not reloading.refuse_broken(None, module)
+
+
+def change(module: Path, text: str, lines: Lines, said: str) -> None:
     """Write a file, again and again: the reloader may be still coming up and not see it."""
     moment = module.stat().st_mtime
+    new = module.with_suffix(".new")
 
     def seen() -> object:
         nonlocal moment
         moment += 1
-        module.write_text(text)
-        os.utime(module, (moment, moment))
+        new.write_text(text)
+        os.utime(new, (moment, moment))
+        new.replace(module)  # whole at once
         threading.Event().wait(0.5)
-        return is_seen()
+        return lines.count(said)
 
-    wait_until(seen, "the reloader sees the change")
+    wait_until(seen, lambda: f"the reloader sees the change; the daemon says {lines.seen}")
 
 
 # In this process
+
+
+def test_an_early_interrupt_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(using: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(health, "refusal", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", "linod"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.django_db(transaction=True)

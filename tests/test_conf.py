@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from linod.conf import KINDS, config, problems
+from linod.loghandler import LinodHandler, logging_config
 
 
 def test_the_defaults() -> None:
@@ -30,6 +31,11 @@ def test_settings_are_read_late() -> None:
         assert config().SITE == "shop"
 
 
+LOG_FILE = (
+    "LINOD['LOG_FILE'] must be the name of a file: letters, digits and the signs _.- only, not "
+)
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
@@ -45,6 +51,31 @@ def test_settings_are_read_late() -> None:
         ({"DAEMON_USER": 5}, "LINOD['DAEMON_USER'] must be str or None, not 5"),
         ({"LEASE": 0}, "LINOD['LEASE'] must be above zero and below 100,000, not 0"),
         ({"GRACE": -1}, "LINOD['GRACE'] must be from zero to below 100,000, not -1"),
+        ({"LOG_FILE": "a/b.log"}, LOG_FILE + "'a/b.log'"),
+        ({"LOG_FILE": "linod.sock"}, LOG_FILE + "'linod.sock'"),
+        (
+            {"LOG_ROTATE_MB": -1},
+            "LINOD['LOG_ROTATE_MB'] must be from zero to below 100,000, not -1",
+        ),
+        (
+            {"LOG_KEEP_FILES": 0},
+            "LINOD['LOG_KEEP_FILES'] must be above zero and below 100,000, not 0",
+        ),
+        (
+            {"LOG_ROTATE_EVERY": "week"},
+            "LINOD['LOG_ROTATE_EVERY'] must be \"hour\", \"day\" or empty, not 'week'",
+        ),
+        ({"LOG_USERS": "www-data"}, "LINOD['LOG_USERS'] must be list or tuple, not 'www-data'"),
+        ({"LOG_USERS": [33]}, "LINOD['LOG_USERS'] must be names of users, not [33]"),
+        (
+            {"LOG_FORMAT": "{time}"},
+            "LINOD['LOG_FORMAT'] must be a line's format ({message} is missing), not '{time}'",
+        ),
+        (
+            {"LOG_FORMAT": "{host} {message}"},
+            "LINOD['LOG_FORMAT'] must be a line's format (there is no {host}, there is {time}"
+            " {level} {logger} {pid} {uid} {message}), not '{host} {message}'",
+        ),
         (
             {"SITE": "a/b"},
             "LINOD['SITE'] must be letters, digits and the signs _.- only, not 'a/b'",
@@ -80,6 +111,8 @@ def test_every_problem_is_told() -> None:
 @pytest.mark.parametrize(
     "given",
     [{}, {"GRACE": 0}, {"LEASE": 0.5}, {"LOG_DIR": Path("/var/log")}, {"LOG_DIR": "/var/log"},
+     {"LOG_USERS": ["deploy"], "LOG_ROTATE_EVERY": "day", "LOG_ROTATE_MB": 0.5},
+     {"LOG_FORMAT": "{pid:>6} {message}", "LOG_FILE": "site_1.log"},
      {"RUN_DIR": None}, {"DAEMON_USER": "robin"}, {"SITE": "my-site.2"}],
 )  # fmt: skip
 def test_a_right_setting_is_taken(given: dict[str, Any]) -> None:
@@ -87,3 +120,16 @@ def test_a_right_setting_is_taken(given: dict[str, Any]) -> None:
     with override_settings(LINOD=given):
         for key, value in given.items():
             assert getattr(config(), key) == value
+
+
+@override_settings(LOGGING_CONFIG=None)  # or Django 6.1 sets up what is only looked at
+def test_the_log_s_folder_is_where_logging_sends() -> None:
+    with override_settings(LOGGING=logging_config("/srv/site/log")):
+        assert config().LOG_DIR == "/srv/site/log"
+        with override_settings(LINOD={"LOG_DIR": None}):
+            assert config().LOG_DIR is None
+    factory = {"handlers": {"one": {"()": LinodHandler, "log_dir": Path("log")}, "two": {}}}
+    with override_settings(LOGGING=factory):
+        assert str(config().LOG_DIR) == "log"
+    with override_settings(LOGGING=None):
+        assert config().LOG_DIR is None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
 from django.test import override_settings
 
-from linod import claims, clock, executor, wakeup
+from linod import claims, clock, executor, retention, scheduler, wakeup
+from linod import daemon as process
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.exceptions import JobCancelled
@@ -26,25 +26,21 @@ from linod.procedures import declare
 from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import (
     DaemonThread,
+    empty_site,
     ended_jobs,
     make_due,
     make_task,
-    only_these_procedures,
     running_daemon,
-    wait_until,
 )
+from tests.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def _site() -> Iterator[None]:
-    # Not pytest's tmp_path: a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="linod") as folder:
-        settings = {"RUN_DIR": folder, "SITE": "tests", "GRACE": 5.0}
-        with only_these_procedures(), override_settings(LINOD=settings):
-            BackgroundTask.objects.all().delete()
-            yield
+    with empty_site():
+        yield
 
 
 def test_a_due_task_runs_once_and_leaves_its_history() -> None:
@@ -101,12 +97,12 @@ def test_a_request_during_a_run_starts_another_run_after_it() -> None:
         """Take its time."""
         runs.append(1)
         begun.set()
-        go_on.wait(20)
+        go_on.wait(DEADLINE)
 
     task = make_task(slow)
     task.request_run()
     with running_daemon():
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         task.request_run()
         assert task.status.startswith("Running since")
         go_on.set()
@@ -116,16 +112,19 @@ def test_a_request_during_a_run_starts_another_run_after_it() -> None:
 
 def test_a_slow_procedure_delays_no_other() -> None:
     go_on = threading.Event()
-    slow = make_task(lambda ar: go_on.wait(25), "slow")
-    quick = make_task(lambda ar: None, "quick", every_unit="secondly", every=1)
+    slow = make_task(lambda ar: go_on.wait(DEADLINE), "slow")
+    quick = make_task(lambda ar: None, "quick", every_unit="secondly", every=1, disabled=True)
     slow.request_run()
-    make_due(quick, ago=0)
     with running_daemon():
+        wait_until(slow.is_running, "the slow one runs")
+        quick.enable()  # not before: what comes due while the daemon comes up may be missed
         jobs = ended_jobs(3, task=quick)
-        assert slow.is_running()
+        assert slow.is_running()  # all the time, so it held nothing up
         go_on.set()
-    assert all(job.state == "succeeded" and job.missed == 0 for job in jobs)
-    assert all(job.lateness < timedelta(seconds=1) for job in jobs[1:] if job.lateness)
+        ended_jobs(1, task=slow)
+    assert {job.state for job in Job.objects.ended()} == {"succeeded"}
+    assert all(job.missed == 0 for job in jobs)
+    assert all(job.lateness < timedelta(seconds=1) for job in jobs if job.lateness)
 
 
 def test_async_procedures_run_side_by_side_in_the_loop() -> None:
@@ -137,7 +136,7 @@ def test_async_procedures_run_side_by_side_in_the_loop() -> None:
         together.append(1)
         if len(together) == 5:
             all_there.set()
-        await asyncio.wait_for(all_there.wait(), 20)
+        await asyncio.wait_for(all_there.wait(), DEADLINE)
         logging.getLogger("elsewhere").warning("met")
 
     for n in range(5):
@@ -240,12 +239,12 @@ def test_edits_and_deletes_during_a_run_stand() -> None:
     def slow(ar: Any) -> None:
         """Take its time."""
         begun.set()
-        go_on.wait(20)
+        go_on.wait(DEADLINE)
 
     task = make_task(slow, every_unit="secondly", every=3600)
     task.request_run()
     with running_daemon():
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         mine = BackgroundTask.objects.get()
         mine.every, mine.log_level = 7200, "DEBUG"
         mine.save()
@@ -256,7 +255,7 @@ def test_edits_and_deletes_during_a_run_stand() -> None:
         begun.clear()
         go_on.clear()
         task.request_run()
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         BackgroundTask.objects.all().delete()
         go_on.set()
         ended_jobs(2)
@@ -295,12 +294,68 @@ def test_a_running_job_is_cancelled_cooperatively() -> None:
     task = make_task(patient)
     task.request_run()
     with running_daemon():
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         claims.cancel("default", Job.objects.get().pk, "anna")
         (job,) = ended_jobs()
     assert job.state == "cancelled"
     task.refresh_from_db()
     assert not task.disabled
+
+
+def test_a_running_coroutine_is_cancelled_by_somebody() -> None:
+    begun = threading.Event()
+
+    async def endless(ar: Any) -> None:
+        """Wait for ever."""
+        begun.set()
+        await asyncio.sleep(DEADLINE)
+
+    task = make_task(endless, disable_after=1)
+    with running_daemon():
+        task.request_run()
+        assert begun.wait(DEADLINE)
+        assert Job.objects.get().cancel("anna")
+        (job,) = ended_jobs(1)
+    assert (job.state, job.error) == ("cancelled", "somebody cancelled it")
+    assert not BackgroundTask.objects.get().disabled
+    line = Decision.objects.get(kind="cancelled")
+    assert (line.task, line.job, line.who) == (task, job.pk, "anna")
+    assert not job.cancel("ben")
+
+
+def test_the_daemon_cleans_up_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 5)
+    monkeypatch.setattr(scheduler, "UPKEEP", 0.02)
+    task = make_task(lambda: None, "noop")
+    long_ago = clock.db_now() - timedelta(days=40)
+    Job.objects.bulk_create(
+        Job(task=task, procedure=task.procedure, due_at=long_ago + timedelta(minutes=n),
+            trigger="schedule", state="succeeded")
+        for n in range(60)
+    )  # fmt: skip
+    with running_daemon() as (daemon,):
+        assert daemon.daemon is not None
+        daemon.daemon.scheduler._next_retention = 0.0
+        wait_until(lambda: Job.objects.count() == 20, "all but the last twenty go")
+        wait_until(lambda: daemon.daemon.scheduler._next_retention > 0, "it waits an hour again")
+
+
+def test_a_failure_stands_in_the_site_s_log_with_its_traceback_below_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def stumble(ar: Any) -> None:
+        raise ValueError("over its own feet")
+
+    task = make_task(stumble)
+    task.request_run()
+    with running_daemon():
+        ended_jobs()
+        wait_until(lambda: "failed" in caplog.text, "the failure is told")
+    [told] = [record for record in caplog.records if record.getMessage().endswith(" failed")]
+    assert told.getMessage() == f"{task} failed"
+    assert told.exc_text is not None
+    assert told.exc_text.startswith("Traceback (most recent call last):\n")
+    assert told.exc_text.endswith("ValueError: over its own feet")
 
 
 def test_failed_attempts_are_repeated_until_one_succeeds() -> None:
@@ -336,14 +391,26 @@ def test_a_disabled_task_comes_back_by_itself() -> None:
 
 
 def test_two_daemons_do_each_instant_once() -> None:
-    names = [f"each{n}" for n in range(20)]
-    for name in names:
-        make_due(make_task(lambda ar: None, name, every_unit="secondly", every=1), ago=0)
+    owners: set[uuid.UUID] = set()
+    both = threading.Event()
+
+    def work(ar: Any) -> None:
+        """Wait until both daemons have work: neither can take all of it."""
+        owners.add(ar.job.owner)
+        if len(owners) == 2:
+            both.set()
+        both.wait(DEADLINE)
+
+    for n in range(20):
+        make_due(make_task(work, f"each{n}", every_unit="secondly", every=1), ago=0)
     with running_daemon(2):
         jobs = ended_jobs(60)
+    assert {job.owner for job in jobs} == owners == {row.owner for row in Daemon.objects.all()}
     keys = [(job.task_id, job.due_at) for job in jobs]
     assert len(keys) == len(set(keys))
-    assert {job.state for job in Job.objects.all()} == {"succeeded"}
+    # What was claimed and had not begun at the stop was given back.
+    others = Job.objects.exclude(state="succeeded").values_list("state", "start_time")
+    assert set(others) <= {("waiting", None)}
     for task in BackgroundTask.objects.all():
         mine = list(Job.objects.filter(task=task).order_by("due_at"))
         instants = sum(1 + job.missed for job in mine)
@@ -357,11 +424,11 @@ def test_a_stop_waits_for_what_runs() -> None:
     def slow(ar: Any) -> None:
         """Take its time."""
         begun.set()
-        go_on.wait(20)
+        go_on.wait(DEADLINE)
 
     make_task(slow).request_run()
     daemon = DaemonThread().start()
-    assert begun.wait(10)
+    assert begun.wait(DEADLINE)
     daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
     wait_until(lambda: daemon.daemon.scheduler.stopping, "it stops claiming")
     go_on.set()
@@ -378,19 +445,20 @@ def test_what_does_not_end_in_time_is_lost_and_says_so() -> None:
         begun.set()
         while not never.is_set():
             try:
-                never.wait(30)
+                never.wait(DEADLINE)
             except BaseException:  # noqa: BLE001 - that is what this test is about
                 continue
 
     make_task(deaf).request_run()
     with override_settings(LINOD=_with(GRACE=0.2)):
         daemon = DaemonThread().start()
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 5
     job = Job.objects.get()
     assert (job.state, job.error) == ("lost", "stopped with the daemon")
+    assert Decision.objects.get(kind="lost", job=job.pk).reason == "stopped with the daemon"
     assert not BackgroundTask.objects.get().disabled
     never.set()
 
@@ -413,7 +481,7 @@ def test_a_cancellation_at_the_end_of_grace_is_heard() -> None:
     make_task(polite).request_run()
     with override_settings(LINOD=_with(GRACE=0.1)):
         daemon = DaemonThread().start()
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         assert daemon.stop() == 0
     assert heard == ["linod stops"]
     assert Job.objects.get().state == "cancelled"
@@ -447,7 +515,7 @@ def test_a_job_log_is_stored_while_it_runs() -> None:
         """Talk, then wait."""
         ar.info("so far so good")
         ar.progress(3)
-        go_on.wait(20)
+        go_on.wait(DEADLINE)
         ar.info("done")
 
     task = make_task(talk)
@@ -618,7 +686,7 @@ def test_claimed_jobs_behind_slow_ones_are_given_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on = threading.Event()
-    make_task(lambda ar: go_on.wait(30), "slow").request_run()
+    make_task(lambda ar: go_on.wait(DEADLINE), "slow").request_run()
     quick = make_task(lambda ar: None, "quick")
     quick.request_run()
     monkeypatch.setattr(Scheduler, "_prefetch", lambda self: 5)
@@ -629,6 +697,81 @@ def test_claimed_jobs_behind_slow_ones_are_given_to_others(
             go_on.set()
 
 
+def _thirty_of_which_two_block(go_on: threading.Event) -> tuple[list[int], threading.Event]:
+    """Thirty requested tasks: the 13th and the 14th body wait; all count as brief."""
+    begun: list[int] = []
+    are_blocked = threading.Event()
+    counting = threading.Lock()
+
+    def body(ar: Any) -> None:
+        """Count, and wait when it is its turn."""
+        with counting:
+            begun.append(ar.task.pk)
+            number = len(begun)
+        if number == 14:
+            are_blocked.set()
+        if number in (13, 14):
+            go_on.wait(60)
+
+    procedure = make_task(body).procedure
+    BackgroundTask.objects.bulk_create(
+        BackgroundTask(procedure=procedure, seqno=n) for n in range(2, 31)
+    )
+    BackgroundTask.objects.update(requested_at=clock.db_now())
+    return begun, are_blocked
+
+
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "BRIEF", 60.0)
+    monkeypatch.setattr(scheduler, "STALLED", 0.1)
+    monkeypatch.setattr(Scheduler, "_prefetch", lambda self: 28)
+
+
+@pytest.mark.usefixtures("_brief")
+def test_jobs_ahead_of_slots_that_stall_are_given_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    withdrawn: list[Any] = []
+    take_unbegun = executor.Executor.take_unbegun
+
+    def noted(self: Any) -> Any:
+        withdrawn.extend(jobs := take_unbegun(self))
+        return jobs
+
+    monkeypatch.setattr(executor.Executor, "take_unbegun", noted)
+    go_on = threading.Event()
+    begun, are_blocked = _thirty_of_which_two_block(go_on)
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=2)), running_daemon(1):
+        assert are_blocked.wait(30)
+        with running_daemon(1):
+            ended_jobs(28, state="succeeded")
+        go_on.set()
+        ended_jobs(30, state="succeeded")
+    assert withdrawn
+    assert len(begun) == len(set(begun)) == 30
+
+
+@pytest.mark.usefixtures("_brief")
+def test_a_stop_gives_back_what_is_ahead_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "STALLED", 60.0)
+    go_on = threading.Event()
+    begun, are_blocked = _thirty_of_which_two_block(go_on)
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=2)):
+        daemon = DaemonThread().start()
+        assert are_blocked.wait(30)
+        wait_until(
+            lambda: Job.objects.running().count() > 2, "some have passed the gate without a slot"
+        )
+        assert daemon.daemon is not None
+        daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
+        wait_until(lambda: Job.objects.running().count() == 2, "they are given back")
+        go_on.set()
+        assert daemon.join() == 0
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded", "waiting"}
+    assert Job.objects.filter(state="succeeded").count() == len(begun) == 14
+
+
 def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
 
@@ -636,7 +779,7 @@ def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch
         """Ignore every sign."""
         while not never.is_set():
             try:
-                never.wait(30)
+                never.wait(DEADLINE)
             except BaseException:  # noqa: BLE001 - that is what this test is about
                 continue
 
@@ -647,3 +790,17 @@ def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch
         assert daemon.join() == 70
     assert Job.objects.get().state == "lost"
     never.set()
+
+
+def test_who_waits_for_an_absent_database_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def absent(self: process.Daemon) -> datetime:
+        asked.set()
+        raise OperationalError("the server does not answer")
+
+    monkeypatch.setattr(process.Daemon, "_come_up", absent)
+    daemon = DaemonThread()
+    daemon._thread.start()
+    assert asked.wait(DEADLINE)
+    assert daemon.stop() == 0

@@ -11,6 +11,7 @@ from tests import settings
 from tests.example import Site, new_site
 
 APPS = {
+    "tour": ("workshop",),
     "team": ("common", "notify", "inbox"),
     "noi": ("common", "notify", "calendars", "summaries", "checkdata", "publisher"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -315,6 +316,42 @@ def test_what_kills_the_original_is_a_failed_job(how: str, is_async: bool) -> No
     assert not Job.objects.active().exists()
 
 
+def press_ctrl_c() -> None:
+    here = threading.get_ident()
+    threading.Timer(0.05, signal.pthread_kill, (here, signal.SIGINT)).start()
+
+
+def wait_in_c() -> None:
+    press_ctrl_c()
+    threading.Event().wait(DEADLINE)
+
+
+async def wait_in_the_loop() -> None:
+    press_ctrl_c()
+    await asyncio.sleep(DEADLINE)
+
+
+@pytest.fixture
+def _shell() -> Iterator[None]:
+    """What Python does about Ctrl-C, whoever started these tests in whatever way."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_shell")
+@pytest.mark.parametrize("body", [wait_in_c, wait_in_the_loop])
+def test_ctrl_c_in_a_shell_cancels_the_job_and_goes_on(body: Callable[..., Any]) -> None:
+    task = make(body, every_unit="daily")
+    with pytest.raises(KeyboardInterrupt):
+        run(task)
+    job = Job.objects.get()
+    assert (job.state, job.error, job.active_task) == ("cancelled", "from the terminal", None)
+    assert not stored(task).disabled
+    assert stored(task).failures == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_warning_is_no_failure() -> None:
     def body(ar: Any) -> None:
         raise UserWarning("2 pages were skipped")
@@ -518,6 +555,32 @@ def test_lines_that_could_never_be_stored_while_it_ran_come_with_its_end(
     task = make(body)
     job = task.run(BaseRequest())
     assert lines(job)[1:] == ["INFO line 0", "INFO line 1", "INFO line 2"]
+    assert task.message == job.message
+
+
+def test_an_end_behind_a_piece_whose_commit_was_not_answered_keeps_all_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, stored = claims.tend, threading.Event()
+
+    def tend(terms: Any, pieces: Any) -> Any:
+        real(terms, pieces)
+        if pieces:
+            stored.set()
+            raise OperationalError("the connection is gone")
+
+    monkeypatch.setattr(claims, "tend", tend)
+
+    def body(ar: Any) -> str:
+        ar.info("begun")
+        assert stored.wait(DEADLINE)
+        ar.info("ended")
+        return "kept"
+
+    task = make(body)
+    job = task.run(BaseRequest())
+    assert (job.state, job.error, job.result) == ("succeeded", "", "kept")
+    assert lines(job)[1:] == ["INFO begun", "INFO ended"]
     assert task.message == job.message
 
 

@@ -16,6 +16,7 @@ from linod import clock, forecast, health, listing
 from linod.history import Daemon, Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedure, declare
+from linod.sync import sync
 from tests.daemons import only_these_procedures
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # 13:00 in Brussels, a Sunday
@@ -302,6 +303,14 @@ def test_a_rule_that_broke_is_no_health(now: datetime) -> None:
     change(broken, every=0, disabled=True, disabled_reason="every: ...", next_run_at=None)
     assert told()[False] == [
         f"{broken} is disabled, its rule cannot be answered: every: give a whole number from 1 on"
+    ]
+
+
+def test_a_wrong_declaration_is_no_health(now: datetime) -> None:
+    declare(lambda: None, "loud", every_unit="daily", log_level="LOUD")
+    _f, task = sync()
+    assert told()[False] == [
+        f"{task} is disabled. Declared wrongly: log_level: Value 'LOUD' is not a valid choice."
     ]
 
 

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import CharField
 from django.db.models.functions import Cast
+from django.db.models.signals import post_save, pre_save
 from django.forms import modelform_factory
 from django.test.utils import CaptureQueriesContext
 
@@ -287,6 +288,49 @@ def test_refreshing_one_field_keeps_the_edit_of_another() -> None:
     task.timeout = 7
     task.refresh_from_db()
     assert task.timeout == 5
+
+
+def test_the_signals_of_a_save_say_what_was_written() -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    def before(instance: BackgroundTask, update_fields: Any, **kwargs: Any) -> None:
+        rows = BackgroundTask.objects.filter(pk=instance.pk)
+        heard.append(("before", update_fields, rows.values_list("every", flat=True).first()))
+        instance.disabled_reason = f"every {instance.every}"
+
+    def after(instance: BackgroundTask, update_fields: Any, created: bool, **kwargs: Any) -> None:
+        assert (kwargs["raw"], kwargs["using"]) == (False, "default")
+        heard.append(("after", update_fields, stored(instance).every, created))
+
+    pre_save.connect(before, sender=BackgroundTask)
+    post_save.connect(after, sender=BackgroundTask)
+    try:
+        task = make(every_unit="never", disabled=True)
+        assert heard == [("before", None, None), ("after", None, 1, True)]
+        heard.clear()
+        task.every = 2
+        task.save()
+        rule = {"next_run_at", "start_date", "start_time"}
+        assert heard == [
+            ("before", {"every"}, 1),
+            ("after", {"every", "disabled_reason", "version", *rule}, 2, False),
+        ]
+        assert stored(task).disabled_reason == "every 2"
+        heard.clear()
+        task.save()
+        task.save(update_fields=[])
+        task.name = "not this one"
+        task.save(update_fields=["every"])
+        nothing: frozenset[str] = frozenset()
+        assert heard == [("before", nothing, 2), ("after", nothing, 2, False)] * 2
+        heard.clear()
+        stored(task).delete()
+        with pytest.raises(ChangedMeanwhile):
+            task.save()
+        assert [word for word, *_rest in heard] == ["before"]
+    finally:
+        pre_save.disconnect(before, sender=BackgroundTask)
+        post_save.disconnect(after, sender=BackgroundTask)
 
 
 def test_two_edits_at_once_lose_nothing() -> None:
@@ -736,3 +780,63 @@ def test_a_rule_that_gets_its_start_by_an_edit_begins_at_once() -> None:
     task.refresh_from_db()
     assert task.next_run_at is not None
     assert task.next_run_at <= clock.db_now()
+
+
+# What the ledger says of changes
+
+
+def test_the_ledger_says_which_instant_a_changed_rule_let_go_of(held: Clock) -> None:
+    task = make(every_unit="daily", start_time=time(12))
+    noon = datetime(2026, 11, 22, 11, tzinfo=UTC)
+    assert task.next_run_at == noon
+    held.forward(hours=5)
+    task.timeout = 5
+    task.save()
+    task.start_time = time(18)
+    task.save()
+    evening = stored(task).next_run_at
+    task.disable("for good")
+    decisions = Decision.objects.filter(task=task).order_by("id")
+    assert list(decisions.values_list("kind", "reason", "due_at")) == [
+        ("edited", "timeout", None),
+        ("edited", "start_time", noon),
+        ("disabled", "for good", evening),
+    ]
+
+
+def test_a_tick_in_the_form_is_told_as_what_it_does(held: Clock) -> None:
+    task = make(every_unit="hourly")
+    task.edited_by = get_user_model().objects.create_user("robin")
+    task.disabled, task.disabled_reason = True, "moving house"
+    task.save()
+    task.disabled = False
+    task.save()
+    assert ledger(task) == [
+        ("edited", "disabled, disabled_reason", "robin"),
+        ("disabled", "moving house", "robin"),
+        ("edited", "disabled", "robin"),
+        ("enabled", "", "robin"),
+    ]
+
+
+def test_a_pause_that_is_over_is_told(held: Clock) -> None:
+    task = make(every_unit="hourly")
+    task.disable("moving house", until=NOW + timedelta(days=1))
+    held.forward(days=2)
+    task.enable()
+    assert ledger(task)[-1] == ("enabled", "its pause was over", "")
+
+
+def test_a_job_is_cancelled_by_somebody() -> None:
+    task = make()
+    robin = get_user_model().objects.create_user("robin")
+    waiting = make_job(task, state="waiting", active_task=None, start_time=None)
+    assert waiting.cancel(robin)
+    assert (waiting.state, waiting.is_final) == ("cancelled", True)
+    assert not waiting.cancel(robin)
+    running = make_job(task)
+    assert running.cancel("a script")
+    assert running.state == "running"
+    assert running.cancel_requested_at is not None
+    assert ledger(task) == [("cancelled", "", "robin"), ("cancelled", "", "a script")]
+    assert set(Decision.objects.values_list("job", flat=True)) == {waiting.pk, running.pk}

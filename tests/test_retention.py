@@ -125,3 +125,23 @@ def test_the_number_of_tasks_does_not_change_the_number_of_queries() -> None:
     for _ in range(12):
         make_jobs(make_task(), 20, days=40)
     assert queries() == few
+
+
+def test_the_last_word_about_a_task_and_the_last_daemon_stay() -> None:
+    disabled, busy = make_task(), make_task()
+    disabled.disable("on holiday", user="anna")
+    for reason in ("one", "two"):
+        busy.disable(reason)
+    Decision.objects.record("coalesced", busy)
+    Decision.objects.record("disabled")
+    Decision.objects.update(at=clock.db_now() - timedelta(days=31))
+    for days in (32, 31):
+        Daemon.objects.create(
+            owner=uuid.uuid4(), host=f"h{days}", pid=1, version="1", started_at=clock.db_now(),
+            last_seen_at=clock.db_now() - timedelta(days=days), state="stopped",
+        )  # fmt: skip
+    assert retention.clean("default") == 3 + 1
+    assert set(Decision.objects.values_list("task", "reason")) == {
+        (disabled.pk, "on holiday"), (busy.pk, "two"),
+    }  # fmt: skip
+    assert [daemon.host for daemon in Daemon.objects.all()] == ["h31"]

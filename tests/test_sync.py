@@ -130,7 +130,8 @@ def test_a_wrong_declaration_gives_a_disabled_row_that_says_why(
     assert wrong.next_run_at is None
     assert not right.disabled
     (record,) = caplog.records
-    assert record.getMessage() == f"Procedure wrong is disabled. {wrong.disabled_reason}"
+    said = record.getMessage()
+    assert said.startswith(f"Procedure wrong is disabled. {wrong.disabled_reason} (mend it and ")
     assert sync() == []
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from typing import Any
 
 import pytest
 from django.db import (
+    DatabaseError,
     DataError,
     IntegrityError,
     InterfaceError,
@@ -80,7 +83,7 @@ if connection.vendor == "sqlite":
 
     def test_sqlite_locks_from_the_first_moment_and_leaves_the_settings_alone() -> None:
         wrapper: Any = connection
-        before = wrapper.transaction_mode
+        before = vars(wrapper).copy()
         refused: list[OperationalError] = []
 
         def other() -> None:
@@ -101,7 +104,64 @@ if connection.vendor == "sqlite":
             thread.join(20)
         assert len(refused) == 1
         assert transactions.is_passing(refused[0])
-        assert wrapper.transaction_mode == before
+        assert vars(wrapper).keys() == before.keys()
+
+    def test_sqlite_waits_for_the_lock_as_long_as_the_site_does() -> None:
+        wrapper: Any = connection
+        wrapper.ensure_connection()
+        before = wrapper.connection.execute("PRAGMA busy_timeout").fetchone()
+        held, waits = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with transactions.write("default"):
+                held.set()
+                waits.wait(20)
+            connections["default"].close()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(20)
+        # Far longer than it takes to look.
+        threading.Timer(10 * max(transactions.LOOKING), waits.set).start()
+        with transactions.write("default"):
+            assert waits.is_set()
+            note("written")
+        thread.join(20)
+        assert reasons() == ["written"]
+        assert wrapper.connection.execute("PRAGMA busy_timeout").fetchone() == before
+
+    def test_who_waits_for_sqlite_s_lock_does_not_hold_up_a_garbage_collection() -> None:
+        """Which may come in the very thread that has the lock."""
+        waits, thread = threading.Event(), threading.Thread()
+
+        def wait() -> None:
+            mine: Any = connection
+            mine.ensure_connection()
+            garbage: list[Any] = [mine.connection.execute("SELECT 1 UNION SELECT 2")]
+            garbage.append(garbage)
+            del garbage
+            # The last thing before it looks for the lock.
+            mine.connection.set_trace_callback(lambda sql: waits.set())
+            with transactions.locked("default"):
+                note("written")
+            mine.close()
+
+        gc.disable()
+        try:
+            with transactions.write("default"):
+                thread = threading.Thread(target=wait)
+                thread.start()
+                assert waits.wait(20)
+                waits.clear()
+                assert waits.wait(20)
+                began = time.monotonic()
+                gc.collect()
+                took = time.monotonic() - began
+        finally:
+            gc.enable()
+        thread.join(20)
+        assert took < 2
+        assert reasons() == ["written"]
 
 
 if connection.vendor == "postgresql":
@@ -109,12 +169,24 @@ if connection.vendor == "postgresql":
     def test_postgresql_bounds_are_the_transaction_s() -> None:
         before = shown(BOUNDS)
         with transactions.write("default"):
-            assert shown(BOUNDS) == ["2s", "1s", "5s"]
+            assert shown(BOUNDS) == ["1s", "1s", "5s"]
         assert shown(BOUNDS) == before
         with transaction.atomic():
             with transactions.write("default"):
                 assert shown(BOUNDS) == before
             assert shown(BOUNDS) == before  # a caller's own transaction is not bounded
+
+    def test_a_session_that_postgresql_ended_for_its_silence_is_made_again() -> None:
+        def stand_still() -> None:
+            with transactions.write("default") as mine, mine.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+                threading.Event().wait(0.2)
+                cursor.execute("SELECT 1")
+
+        with pytest.raises(DatabaseError) as ended:
+            stand_still()
+        connection.close()
+        assert transactions.is_passing(ended.value)
 
 
 if connection.vendor == "mysql":
@@ -130,11 +202,11 @@ if connection.vendor == "mysql":
         with transactions.write("default"):
             assert bounds() == before
         transactions.bound_session("default")
-        assert bounds() == (2, 1, 5)
+        assert bounds() == (1, 1, 5)
         connection.close()
         assert bounds() == before
         transactions.bound_session("default")
-        assert bounds() == (2, 1, 5)
+        assert bounds() == (1, 1, 5)
         connection.close()
 
 

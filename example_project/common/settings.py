@@ -8,7 +8,8 @@ LINOD_EXAMPLE_DB           sqlite                    sqlite, postgresql or maria
 LINOD_EXAMPLE_DB_NAME      the site's name           a database; for SQLite a file
 LINOD_POSTGRESQL_HOST      127.0.0.1                 also _PORT, _USER and _PASSWORD
 LINOD_MARIADB_HOST         127.0.0.1                 also _PORT, _USER and _PASSWORD
-LINOD_MARIADB_TIME_ZONE    the server's              such as +05:00: the zone of each session
+LINOD_EXAMPLE_REDIS        none: no channels         such as redis://127.0.0.1:6379/0: the live page
+                                                     hears what happens, served by Daphne
 EMAIL_HOST                 none: files in var/mail   also EMAIL_PORT: where mail goes
 MAILDIR                    var/maildir               the Maildir that ``get_new_mail`` reads
 SECRET_KEY                 a key for the demo only   must be set on a site that others can reach
@@ -37,7 +38,7 @@ def databases(site: str) -> dict[str, dict[str, Any]]:
             return {"default": _server(kind, "postgresql", "5432", "postgres", name or site)}
         case "mariadb":
             server = _server(kind, "mysql", "3306", "root", name or site)
-            return {"default": server | {"OPTIONS": _mariadb_options()}}
+            return {"default": server | {"OPTIONS": {"charset": "utf8mb4"}}}
     raise ValueError(f"LINOD_EXAMPLE_DB is {kind!r}: say sqlite, postgresql or mariadb")
 
 
@@ -68,11 +69,6 @@ def _server(kind: str, engine: str, port: str, user: str, name: str) -> dict[str
         "PASSWORD": os.environ.get(prefix + "PASSWORD", ""),
         "NAME": name,
     }
-
-
-def _mariadb_options() -> dict[str, Any]:
-    zone = os.environ.get("LINOD_MARIADB_TIME_ZONE")
-    return {"charset": "utf8mb4"} | ({"init_command": f"SET time_zone = '{zone}'"} if zone else {})
 
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "for the demo only: anybody can read this key")
@@ -116,6 +112,17 @@ STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "Europe/Brussels"
+
+# Channels: what the daemon does goes over Redis to the web server, and on to the live page.
+redis = os.environ.get("LINOD_EXAMPLE_REDIS")
+LINOD = {"USE_CHANNELS": bool(redis)}
+if redis:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [redis]},
+        }
+    }
 
 # Mail goes to a server or, by default, into files. Django 6.1 has one setting for that, and refuses
 # the former ones beside it.

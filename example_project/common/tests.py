@@ -59,10 +59,12 @@ class SiteTests(InFolder, TestCase):
         super().setUp()
         call_command("load_demo")
 
-    def test_the_root_leads_to_the_admin(self) -> None:
+    def test_the_root_leads_to_the_live_page_after_a_login(self) -> None:
         response = self.client.get("/", follow=True)
         assert response.status_code == 200
         assert "Log in" in response.text
+        assert self.client.login(username=USERNAME, password=PASSWORD)
+        assert "<title>Live page" in self.client.get("/", follow=True).text
 
     def test_the_demo_login_opens_every_page_of_the_admin(self) -> None:
         assert self.client.login(username=USERNAME, password=PASSWORD)

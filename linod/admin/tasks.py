@@ -1,108 +1,75 @@
-"""The background tasks in the admin, and what one may do about them."""
+"""The background tasks in the admin: their list, their form, and why one did (not) run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils import translation
 from django.utils.html import format_html
-from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from linod import clock
+from linod import clock, recent
+from linod.admin import preview, why
+from linod.admin.actions import TaskActions, note
+from linod.admin.cells import (
+    ago_cell,
+    as_json,
+    job_state,
+    runs_cell,
+    span_text,
+    state_cell,
+    task_kind,
+)
+from linod.admin.taskform import TaskForm
+from linod.admin.tasklist import ConditionFilter, TaskChangeList
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
-from linod.fields import procedure_named
-from linod.history import Decision, Job
+from linod.history import Job
 from linod.models import BackgroundTask
-from linod.procedures import Procedures
-from linod.requests import BaseRequest
+from linod.rights import may_read_logs
 from linod.rules import WEEKDAYS
-from linod.status import status_text
-from linod.tables import RunJob
+from linod.status import moment_text
 
-VIEW_LOG = "linod.view_log"
-
-
-class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A task; the version that was seen tells whether somebody changed it meanwhile."""
-
-    procedure = forms.TypedChoiceField(label=_("Background procedure"), coerce=procedure_named)
-    seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "procedure" in self.fields:
-            names = [procedure.name for procedure in Procedures]
-            if self.instance.pk and self.instance.procedure.name not in names:
-                names.append(self.instance.procedure.name)
-            self.initial["procedure"] = str(self.instance.procedure)
-            self.fields["procedure"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
-        if "seen_version" in self.fields:
-            self.fields["seen_version"].initial = self.instance.version
-
-    def clean(self) -> dict[str, Any] | None:
-        """Refuse to overwrite what somebody else said meanwhile, unless it is sent once more."""
-        cleaned = super().clean()
-        seen = self.cleaned_data.get("seen_version")
-        if self.instance.pk and seen != self.instance.version:
-            if isinstance(self.data, QueryDict):
-                self.data = self.data.copy()
-                self.data[self.add_prefix("seen_version")] = str(self.instance.version)
-            raise ValidationError(self._conflict(), code="changed_meanwhile")
-        return cleaned
-
-    def _conflict(self) -> str:
-        labels = [str(self[name].label) for name in self.changed_data if name != "seen_version"]
-        return _(
-            "This task was changed meanwhile; nothing was saved. What you see is what you entered."
-            " Saving again overwrites: %s."
-        ) % (", ".join(labels) or _("nothing"))
-
-
-class TaskChangeList(ChangeList):
-    """A page of tasks; all their states come with one query."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """The page's rows, each with the status that it shows."""
-        super().get_results(request)
-        tasks: list[Any] = list(self.result_list)
-        now = clock.db_now(self.queryset.db)
-        running = Job.objects.running().filter(active_task__in=[task.pk for task in tasks])
-        since = dict(running.values_list("active_task", "start_time"))
-        for task in tasks:
-            task.shown_status = status_text(task, now, since.get(task.pk))
-        self.result_list = tasks
+#: How many jobs a task's own page shows.
+LAST_JOBS = 20
 
 
 @admin.register(BackgroundTask)
-class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class BackgroundTaskAdmin(TaskActions):
     """The tasks by their number, and what one may do about them."""
 
     form = TaskForm
+    change_form_template = "admin/linod/backgroundtask/change_form.html"
+    change_list_template = "admin/linod/list.html"
+    show_facets = admin.ShowFacets.NEVER
     list_display = (
         "seqno",
         "procedure",
         "log_level",
-        "disabled",
+        "is_disabled",
         "status",
-        "last_start_time",
-        "next_run_at",
+        "last_runs",
+        "next_run",
     )
     list_display_links = ("seqno", "procedure")
-    list_filter = ("disabled", "log_level", "every_unit")
+    list_filter = (ConditionFilter, "disabled", "log_level", "every_unit")
     search_fields = ("procedure", "name")
+    search_help_text = gettext_lazy("The name of a task or of its procedure, or a part of it")
     ordering = ("seqno", "id")
-    actions = ("run_now", "cancel_request", "enable", "disable", "move_up", "move_down")
+    list_per_page = 50
     readonly_fields = (
         "status",
-        "when",
+        "arguments_shown",
+        "next_runs",
         "last_start_time",
         "last_end_time",
         "next_run_at",
@@ -128,8 +95,9 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             },
         ),
         (
-            _("Recurrence"),
+            gettext_lazy("Recurrence"),
             {
+                "classes": ("linod-rule",),
                 "fields": (
                     ("every", "every_unit"),
                     ("start_date", "start_time"),
@@ -139,25 +107,40 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     "max_events",
                     "cron",
                     "time_zone",
-                )
+                    "next_runs",
+                ),
             },
         ),
         (
-            _("Missed and failed runs"),
+            gettext_lazy("Missed and failed runs"),
             {
                 "fields": (
-                    "missed",
-                    "missed_within",
+                    ("missed", "missed_within"),
                     "timeout",
-                    "max_attempts",
-                    "retry_delay",
+                    ("max_attempts", "retry_delay"),
                     "disable_after",
                     "rerun_lost",
                 )
             },
         ),
-        (_("State"), {"fields": readonly_fields}),
+        (
+            gettext_lazy("State"),
+            {
+                "fields": (
+                    "status",
+                    ("last_start_time", "last_end_time"),
+                    "next_run_at",
+                    ("requested_at", "requested_by"),
+                    "failures",
+                    "log",
+                )
+            },
+        ),
     )
+
+    class Media:
+        css = {"all": ["linod/admin.css"]}
+        js = ["linod/preview.js"]
 
     def get_fieldsets(self, request: HttpRequest, obj: BackgroundTask | None = None) -> Any:
         """A task that is not there yet has no state; whoever must not read logs sees none."""
@@ -165,33 +148,119 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if obj is None:
             return said
         if not self.has_change_permission(request, obj):
-            _nothing, first = said[0]
-            said[0] = (None, {"fields": ["seqno", *first["fields"][1:]]})
-        if not request.user.has_perm(VIEW_LOG):
+            nothing, first = said[0]
+            names = ["seqno", *first["fields"][1:]]
+            names[names.index("arguments")] = "arguments_shown"
+            said[0] = (nothing, {"fields": names})
+        if not may_read_logs(request.user):
+            # Why a task was disabled is often the last line of an error.
             state = {"fields": [name for name in state["fields"] if name != "log"]}
+            nothing, first = said[0]
+            names = [name for name in first["fields"] if name != "disabled_reason"]
+            said[0] = (nothing, {"fields": names})
         return [*said, (heading, state)]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """See :class:`TaskChangeList`."""
         return TaskChangeList
 
-    @admin.display(description=_("Status"))
+    def get_urls(self) -> list[Any]:
+        """Beside Django's: the preview of a rule, an action on one task, the ledger's answer."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("preview/", wrap(self.preview_view), name="linod_backgroundtask_preview"),
+            path("<path:object_id>/act/", wrap(self.act_view), name="linod_backgroundtask_act"),
+            path("<path:object_id>/why/", wrap(self.why_view), name="linod_backgroundtask_why"),
+            *super().get_urls(),
+        ]
+
+    # The columns
+
+    @admin.display(description=gettext_lazy("Disabled"), ordering="disabled")
+    def is_disabled(self, task: BackgroundTask) -> str:
+        """In words: a red cross at every task that is well would alarm."""
+        return str(_("Yes") if task.disabled else _("No"))
+
+    @admin.display(description=gettext_lazy("Status"))
     def status(self, task: BackgroundTask) -> str:
         """What the task is about right now."""
-        return getattr(task, "shown_status", None) or task.status
+        shown = getattr(task, "shown_status", None)
+        if shown is None:
+            return state_cell(task_kind(task, task.is_running()), task.status)
+        return state_cell(task.shown_kind, shown)  # type: ignore[attr-defined]
 
-    @admin.display(description=_("When"))
-    def when(self, task: BackgroundTask) -> str:
-        """The rule in words."""
+    @admin.display(description=gettext_lazy("Last runs"), ordering="last_start_time")
+    def last_runs(self, task: BackgroundTask) -> str:
+        """When it ran last, and its last runs as ticks."""
+        shown: Any = task
+        ago = ago_cell(task.last_start_time, shown.shown_at)
+        return format_html("{} {}", ago, runs_cell(shown.shown_runs, self._jobs_address(task)))
+
+    @admin.display(description=gettext_lazy("Next run"), ordering="next_run_at")
+    def next_run(self, task: BackgroundTask) -> str:
+        """When it runs next, and by which rule."""
         try:
-            return task.every_text
+            words = task.every_text
         except (InvalidRecurrence, MissingExtra) as error:
-            return str(error)
+            words = error.said(translation)
+        when = "-" if task.next_run_at is None else moment_text(task.next_run_at)
+        return format_html('{}<span class="linod-quiet">{}</span>', when, words)
 
-    @admin.display(description=_("Logged messages"))
+    def _jobs_address(self, task: BackgroundTask) -> str:
+        if not self.admin_site.is_registered(Job):
+            return ""
+        return f"{reverse(f'{self.admin_site.name}:linod_job_changelist')}?task={task.pk}"
+
+    # The form
+
+    @admin.display(description=gettext_lazy("Next runs"))
+    def next_runs(self, task: BackgroundTask) -> str:
+        """The rule in words and what it means; the page's script keeps it up to date."""
+        shown = preview.of_task(task, clock.db_now(task._state.db))
+        address = reverse(f"{self.admin_site.name}:linod_backgroundtask_preview")
+        return render_to_string(
+            "admin/linod/backgroundtask/preview.html", {"preview": shown, "address": address}
+        )
+
+    @admin.display(description=gettext_lazy("Arguments"))
+    def arguments_shown(self, task: BackgroundTask) -> str:
+        """What the procedure receives, for those who must not change it: secrets are masked."""
+        return as_json(task.arguments)
+
+    @admin.display(description=gettext_lazy("Logged messages"))
     def log(self, task: BackgroundTask) -> str:
         """The end of the last job's log."""
-        return format_html("<pre>{}</pre>", task.message)
+        return format_html('<pre class="linod-log">{}</pre>', task.message)
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """The preview of the rule that is being typed, as JSON; the rule's fields are the query."""
+        if not (self.has_view_permission(request) or self.has_add_permission(request)):
+            raise PermissionDenied
+        return JsonResponse(preview.of_input(request.GET).as_json())
+
+    def why_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Why the task did or did not run, as the ledger has it: it quotes errors, too."""
+        task = self._shown(request, object_id)
+        if not may_read_logs(request.user):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": task,
+            "title": _("Why did it (not) run?"),
+            "subtitle": str(task),
+            "media": self.media,
+            **why.answered(task, request.GET),
+        }
+        return TemplateResponse(request, "admin/linod/backgroundtask/why.html", context)
+
+    def _shown(self, request: HttpRequest, object_id: str) -> BackgroundTask:
+        task: BackgroundTask | None = self.get_object(request, object_id)
+        if task is None:
+            raise Http404
+        if not self.has_view_permission(request, task):
+            raise PermissionDenied
+        return task
 
     # Saving
 
@@ -208,6 +277,43 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ChangedMeanwhile:
             return super().changeform_view(request, object_id, form_url, extra_context)
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """The form, what one may do about the task, and its last jobs."""
+        task = kwargs.get("obj")
+        if task is not None and task.pk:
+            context |= {
+                "buttons": self._buttons(request, task),
+                "may_ask_why": may_read_logs(request.user),
+                "last_jobs": self._last_jobs(request, task),
+                "jobs_address": self._jobs_address(task),
+            }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _buttons(self, request: HttpRequest, task: BackgroundTask) -> list[tuple[str, Any]]:
+        fitting = ["run_now"]
+        if task.requested_at is not None:
+            fitting = ["cancel_request"]
+        fitting += ["enable"] if task.disabled else ["disable", "pause_until"]
+        titles = self.titles(request)
+        return [(name, titles[name]) for name in fitting if name in titles]
+
+    def _last_jobs(self, request: HttpRequest, task: BackgroundTask) -> list[dict[str, Any]]:
+        if not request.user.has_perm("linod.view_job") or not self.admin_site.is_registered(Job):
+            return []
+        jobs = recent.light(Job.objects.using(task._state.db).filter(task=task))
+        return [
+            {
+                "job": job,
+                "state": job_state(job),
+                "due": moment_text(job.due_at),
+                "lateness": span_text(job.lateness),
+                "duration": span_text(job.duration),
+            }
+            for job in jobs.order_by("-due_at", "-attempt")[:LAST_JOBS]
+        ]
+
     def save_model(
         self, request: HttpRequest, obj: BackgroundTask, form: Any, change: bool
     ) -> None:
@@ -217,117 +323,16 @@ class BackgroundTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if "seqno" in form.changed_data:
             obj.renumber_siblings()
         if not change:
-            _note(request, obj, "created")
+            note(request, obj, _("created"))
 
     def delete_model(self, request: HttpRequest, obj: BackgroundTask) -> None:
         """Delete a task; its jobs and its lines in the ledger stay."""
-        _note(request, None, f"deleted: {obj}")
+        note(request, None, _("deleted: %s") % obj)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
         """Delete several tasks."""
         with transaction.atomic(using=queryset.db):
             for task in queryset:
-                _note(request, None, f"deleted: {task}")
+                note(request, None, _("deleted: %s") % task)
             super().delete_queryset(request, queryset)
-
-    # Actions
-
-    def has_run_permission(self, request: HttpRequest) -> bool:
-        """Whether this user may run tasks."""
-        return request.user.has_perm(RunJob.permission)
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Whether this user may take requests back."""
-        return request.user.has_perm("linod.cancel_backgroundtask")
-
-    @admin.action(description=_("Run now"), permissions=["run"])
-    def run_now(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Ask the daemons to run the tasks as soon as possible."""
-        number = RunJob.run(BaseRequest(request.user), *queryset)
-        self._tell(
-            request, number, "%d task is requested to run.", "%d tasks are requested to run."
-        )
-
-    @admin.action(description=_("Cancel request"), permissions=["cancel"])
-    def cancel_request(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Take requests back that no daemon has heard yet."""
-        number = sum(task.cancel_request(user=request.user) for task in queryset)
-        self._tell(request, number, "%d request was cancelled.", "%d requests were cancelled.")
-
-    @admin.action(description=_("Enable"), permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Let the tasks run by their rules again; one whose rule is broken stays as it is."""
-        number = 0
-        for task in queryset.filter(disabled=True):
-            try:
-                task.enable(user=request.user)
-            except (InvalidRecurrence, MissingExtra) as error:
-                self.message_user(request, f"{task}: {error}", messages.ERROR)
-            else:
-                number += 1
-        self._tell(request, number, "%d task was enabled.", "%d tasks were enabled.")
-
-    @admin.action(description=_("Disable"), permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Leave the tasks out from now on."""
-        tasks = list(queryset.filter(disabled=False))
-        for task in tasks:
-            task.disable(f"by {request.user}", user=request.user)
-        self._tell(request, len(tasks), "%d task was disabled.", "%d tasks were disabled.")
-
-    @admin.action(description=_("Move up"), permissions=["change"])
-    def move_up(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Move the tasks one place towards the beginning, together."""
-        tasks = list(queryset.order_by("seqno", "pk"))
-        self._move(request, tasks, BackgroundTask.move_up, "moved up")
-
-    @admin.action(description=_("Move down"), permissions=["change"])
-    def move_down(self, request: HttpRequest, queryset: QuerySet[BackgroundTask]) -> None:
-        """Move the tasks one place towards the end, together."""
-        tasks = list(queryset.order_by("-seqno", "-pk"))
-        self._move(request, tasks, BackgroundTask.move_down, "moved down")
-
-    def _move(
-        self,
-        request: HttpRequest,
-        tasks: list[BackgroundTask],
-        move: Callable[[BackgroundTask], bool],
-        words: str,
-    ) -> None:
-        try:
-            moved = move_together(request, tasks, move, words)
-        except ChangedMeanwhile as error:
-            self.message_user(request, str(error), messages.ERROR)
-        else:
-            self._tell(request, moved, "%d task was moved.", "%d tasks were moved.")
-
-    def _tell(self, request: HttpRequest, number: int, one: str, many: str) -> None:
-        level = messages.SUCCESS if number else messages.WARNING
-        self.message_user(request, ngettext(one, many, number) % number, level)
-
-
-def move_together(
-    request: HttpRequest,
-    tasks: list[BackgroundTask],
-    move: Callable[[BackgroundTask], bool],
-    words: str,
-) -> int:
-    """Move tasks, the foremost first; those that already stand at the end keep their order."""
-    if not tasks:
-        return 0
-    with transaction.atomic(using=tasks[0]._state.db):
-        order = [row.pk for row in tasks[0].get_siblings()]
-        if move is BackgroundTask.move_down:
-            order.reverse()
-        stay = 0
-        while stay < len(tasks) and tasks[stay].pk == order[stay]:
-            stay += 1
-        moved = [task for task in tasks[stay:] if move(task)]
-        for task in moved:
-            _note(request, task, words)
-    return len(moved)
-
-
-def _note(request: HttpRequest, task: BackgroundTask | None, words: str) -> None:
-    Decision.objects.record(Decision.Kind.EDITED, task, who=request.user, reason=words)

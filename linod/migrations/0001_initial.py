@@ -94,8 +94,8 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True, verbose_name='Reason')),
                 ('who', models.CharField(blank=True, max_length=150, verbose_name='Who')),
                 ('at', models.DateTimeField(db_index=True, verbose_name='At')),
-                ('job', models.UUIDField(null=True)),
-                ('task', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='decisions', to='linod.backgroundtask')),
+                ('job', models.UUIDField(null=True, verbose_name='Job')),
+                ('task', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='decisions', to='linod.backgroundtask', verbose_name='Background task')),
             ],
             options={
                 'verbose_name': 'Decision',

@@ -4,7 +4,8 @@
 variable           meaning
 =================  ========================================================
 SITE_LINOD         the setting LINOD, as JSON
-SITE_LOGGING       1: the site has a handler on the terminal for everything
+SITE_LOGGING       1: the site has a handler on the terminal for everything;
+                   a folder: everything goes to the log server there
 SITE_EXTRA_APP     one more application
 =================  ========================================================
 """
@@ -12,6 +13,7 @@ SITE_EXTRA_APP     one more application
 import json
 import os
 
+from linod.loghandler import logging_config
 from tests.settings import *  # noqa: F403 - the tests' own site
 from tests.settings import INSTALLED_APPS as THEIRS
 
@@ -26,3 +28,5 @@ if os.environ.get("SITE_LOGGING") == "1":
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "site"}},
         "root": {"handlers": ["console"], "level": "INFO"},
     }
+elif os.environ.get("SITE_LOGGING", "").startswith("/"):
+    LOGGING = logging_config(os.environ["SITE_LOGGING"])

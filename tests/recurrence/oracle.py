@@ -1,4 +1,4 @@
-"""A second opinion about time, slow and simple: it looks at every second, minute or day in turn.
+"""A second opinion about time, slow and simple: it looks at every step or day in turn.
 
 It shares nothing with linod but the rule's fields, and computes even Easter in its own way.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
 
 from linod.recurrence import Recurrence
+from tests.recurrence.zones import first_minute_without, offset_at
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -19,7 +20,7 @@ UNIT = {"secondly": timedelta(seconds=1), "minutely": MINUTE, "hourly": HOUR}
 
 
 class Clocks:
-    """The clocks of a zone, minute by minute, from three days before a moment to three after it.
+    """The clocks of a zone from three days before a moment to three after it.
 
     Times of day are whole minutes here, as they are in the rules that ask it. The days that it
     answers for are the moment's own and those beside it.
@@ -29,18 +30,33 @@ class Clocks:
         self.zone = zone
         today = moment.date()
         self.first_day, self.last_day = today - DAY, today + DAY
-        self.instants_of: dict[datetime, list[datetime]] = {}
+        #: Each offset, from when and until when it holds.
+        self.spans: list[tuple[timedelta, datetime, datetime]] = []
         self.gaps: list[tuple[datetime, datetime]] = []
-        instant = datetime.combine(today, time(12), UTC) - 84 * HOUR
-        before = instant.astimezone(zone).replace(tzinfo=None)
-        for _minute in range(168 * 60):
+        begin = instant = datetime.combine(today, time(12), UTC) - 84 * HOUR
+        last = begin + 168 * HOUR
+        offset = offset_at(zone, begin)
+        while instant < last:
+            if offset_at(zone, instant + HOUR) == offset:
+                instant += HOUR
+                continue
+            instant = first_minute_without(zone, offset, instant)
+            self.spans.append((offset, begin, instant))
+            before = (instant - MINUTE).astimezone(zone).replace(tzinfo=None)
             wall = instant.astimezone(zone).replace(tzinfo=None)
-            self.instants_of.setdefault(wall, []).append(instant)
             if wall - before > MINUTE:
                 self.gaps.append((before, wall))
-            before, instant = wall, instant + MINUTE
+            begin, offset = instant, offset_at(zone, instant)
+        self.spans.append((offset, begin, last))
 
-    @property
+    def instants_of(self, wall: datetime) -> list[datetime]:
+        """When the clock shows ``wall``: once, twice, or never."""
+        instant = wall.replace(tzinfo=UTC)
+        return [
+            instant - offset for offset, begin, end in self.spans if begin <= instant - offset < end
+        ]
+
+    @cached_property
     def window(self) -> tuple[datetime, datetime]:
         """From the first day's beginning to the last day's end, as instants."""
         midnights = (self.first_day, self.last_day + DAY)
@@ -49,16 +65,16 @@ class Clocks:
 
     def first(self, wall: datetime) -> datetime:
         """When the clock shows ``wall`` for the first time, or would have but for a gap."""
-        if wall in self.instants_of:
-            return self.instants_of[wall][0]
+        if instants := self.instants_of(wall):
+            return instants[0]
         before, after = self.gap_over(wall)
-        return self.instants_of[wall + (after - before - MINUTE)][0]
+        return self.instants_of(wall + (after - before - MINUTE))[0]
 
     def as_soon_as_possible(self, wall: datetime) -> datetime:
         """When the clock shows ``wall`` for the first time, or a gap over it has ended."""
-        if wall in self.instants_of:
-            return self.instants_of[wall][0]
-        return self.instants_of[self.gap_over(wall)[1]][0]
+        if instants := self.instants_of(wall):
+            return instants[0]
+        return self.instants_of(self.gap_over(wall)[1])[0]
 
     def gap_over(self, wall: datetime) -> tuple[datetime, datetime]:
         """What the clock shows in the minutes before and after the gap that swallows ``wall``."""
@@ -177,26 +193,26 @@ def western_easter(year: int) -> date:
 
 def _cron(rule: Recurrence, clocks: Clocks) -> Iterator[datetime]:
     minute, hour, *_days = rule.cron.split()
-    if minute.startswith("*") or hour.startswith("*"):
-        for wall, instants in clocks.instants_of.items():
-            if cron_names(rule.cron, wall):
-                yield from instants
-        return
-    wall = datetime.combine(clocks.first_day - DAY, time())
-    while wall.date() <= clocks.last_day:
-        if cron_names(rule.cron, wall):
-            yield clocks.as_soon_as_possible(wall)
-        wall += MINUTE
+    follows_the_clock = minute.startswith("*") or hour.startswith("*")
+    day = clocks.first_day - DAY
+    while day <= clocks.last_day + DAY:
+        for wall in cron_minutes(rule.cron, day):
+            if follows_the_clock:
+                yield from clocks.instants_of(wall)
+            else:
+                yield clocks.as_soon_as_possible(wall)
+        day += DAY
 
 
-def cron_names(text: str, wall: datetime) -> bool:
-    """Whether a cron expression of numbers, lists, ranges and steps names this minute."""
+def cron_minutes(text: str, day: date) -> Iterator[datetime]:
+    """The minutes of a day that a cron expression of numbers, lists, ranges and steps names."""
     minutes, hours, days, months, weekdays, both = _fields(text)
-    if wall.minute not in minutes or wall.hour not in hours or wall.month not in months:
-        return False
-    on_day = wall.day in days
-    on_weekday = bool({wall.isoweekday(), wall.isoweekday() % 7} & weekdays)
-    return (on_day and on_weekday) if both else (on_day or on_weekday)
+    on_day = day.day in days
+    on_weekday = bool({day.isoweekday(), day.isoweekday() % 7} & weekdays)
+    if day.month in months and ((on_day and on_weekday) if both else (on_day or on_weekday)):
+        for hour in sorted(hours):
+            for minute in sorted(minutes):
+                yield datetime.combine(day, time(hour, minute))
 
 
 @lru_cache

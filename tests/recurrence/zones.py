@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 FIRST, LAST = datetime(2025, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
-DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+DAYS = [FIRST + n * DAY for n in range((LAST - FIRST).days + 1)]
+
+
+def offset_at(zone: ZoneInfo, moment: datetime) -> timedelta | None:
+    return moment.astimezone(zone).utcoffset()
+
+
+def first_minute_without(zone: ZoneInfo, offset: timedelta | None, moment: datetime) -> datetime:
+    """The first minute from ``moment`` on with another offset, found by hours and then by minutes.
+
+    Clocks do not change and change back within an hour.
+    """
+    while offset_at(zone, moment + HOUR) == offset:
+        moment += HOUR
+    while offset_at(zone, moment) == offset:
+        moment += MINUTE
+    return moment
 
 
 @cache
@@ -17,15 +35,13 @@ def changes(key: str) -> tuple[tuple[datetime, timedelta | None], ...]:
     The first pair is the beginning, where nothing changes.
     """
     zone = ZoneInfo(key)
-    found = [(FIRST, FIRST.astimezone(zone).utcoffset())]
-    moment = FIRST
-    while moment < LAST:
-        if (moment + DAY).astimezone(zone).utcoffset() != found[-1][1]:
-            minute = moment
-            while minute.astimezone(zone).utcoffset() == found[-1][1]:
-                minute += MINUTE
-            found.append((minute, minute.astimezone(zone).utcoffset()))
-        moment += DAY
+    offset = offset_at(zone, FIRST)
+    found = [(FIRST, offset)]
+    for day, following in pairwise(DAYS):
+        if following.astimezone(zone).utcoffset() != offset:
+            minute = first_minute_without(zone, offset, day)
+            offset = offset_at(zone, minute)
+            found.append((minute, offset))
     return tuple(found)
 
 

@@ -1,0 +1,201 @@
+"""What the rows keep of a task from some moment on, read once: jobs, decisions, daemons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+
+from linod.conf import config
+from linod.exceptions import InvalidRecurrence, MissingExtra
+from linod.history import Daemon, Decision, Job
+from linod.models import RULE_FIELDS, BackgroundTask
+from linod.procedures import Procedures
+from linod.recurrence import Recurrence
+
+Kind = Decision.Kind
+#: Decisions that switch a task off or on.
+SWITCHES = (Kind.DISABLED, Kind.QUARANTINED, Kind.ENABLED)
+#: Most rows of a kind that are read: an answer is for a person.
+MOST = 500
+#: Jobs that are read of the time before: one of them may have run into it.
+BEFORE = 5
+#: How far back a procedure that goes first may have begun.
+LONG_RUN = timedelta(days=1)
+
+
+def is_rule_edit(decision: Decision) -> bool:
+    """Whether somebody changed when the task runs; ticking "disabled" is told by itself."""
+    words = set(decision.reason.split(", "))
+    return decision.kind == Kind.EDITED and bool(words & (RULE_FIELDS - {"disabled"}))
+
+
+def rule_of_task(task: BackgroundTask) -> Recurrence | None:
+    """The task's rule as it stands now; None when it has none that can be answered."""
+    try:
+        rule = task.recurrence
+    except (InvalidRecurrence, MissingExtra):
+        return None
+    return None if rule.every_unit == "never" else rule
+
+
+def last_rule_edit(task: BackgroundTask) -> Decision | None:
+    """When the rule became what it is; what it named before is known by its traces only."""
+    edits = decisions_of(task).filter(kind=Kind.EDITED).order_by("-at", "-pk")[:MOST]
+    return next((decision for decision in edits if is_rule_edit(decision)), None)
+
+
+def decisions_of(task: BackgroundTask) -> QuerySet[Decision]:
+    """The task's lines of the ledger."""
+    return Decision.objects.using(task._state.db).filter(task=task.pk)
+
+
+def jobs_of(task: BackgroundTask) -> QuerySet[Job]:
+    """The task's jobs."""
+    return Job.objects.using(task._state.db).filter(task=task.pk)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is kept of a task from its instant ``since`` until ``now``, in the order of time.
+
+    :param jobs: of the task, and the last ones before.
+    :param others: jobs of the procedures that go before the task's.
+    :param switch: what switched the task off or on last, before ``since``.
+    """
+
+    task: BackgroundTask
+    rule: Recurrence | None
+    since: datetime
+    now: datetime
+    jobs: list[Job]
+    others: list[Job]
+    decisions: list[Decision]
+    switch: Decision | None
+    daemons: list[Daemon]
+
+    def attempts(self, due_at: datetime) -> list[Job]:
+        """The jobs of an instant, the first attempt first."""
+        return [job for job in self.jobs if job.due_at == due_at]
+
+    def about(self, job: Job) -> list[Decision]:
+        """The decisions about a job."""
+        return [decision for decision in self.decisions if decision.job == job.pk]
+
+    def holder(self, moment: datetime) -> Job | None:
+        """The job that held the task at a moment; of another instant than that one."""
+        return next((job for job in self.jobs if job.due_at != moment and _held(job, moment)), None)
+
+    def first_to_go(self, moment: datetime) -> Job | None:
+        """A job that ran at a moment and goes before the task's own."""
+        return next((job for job in self.others if _held(job, moment)), None)
+
+    def switched(self, moment: datetime) -> Decision | None:
+        """What switched the task off or on last, at a moment."""
+        found = self.switch
+        for decision in self.decisions:
+            if decision.kind in SWITCHES and decision.at <= moment:
+                found = decision
+        return found
+
+    def later(self, moment: datetime) -> Iterator[Decision]:
+        """The decisions from a moment on."""
+        return (decision for decision in self.decisions if decision.at >= moment)
+
+    def has_daemon(self, moment: datetime) -> bool:
+        """Whether a daemon was there to run something."""
+        return any(
+            daemon.started_at <= moment <= self._last_sign(daemon) for daemon in self.daemons
+        )
+
+    def _last_sign(self, daemon: Daemon) -> datetime:
+        """A daemon that lives shows itself each third of a lease only."""
+        lease = timedelta(seconds=config().LEASE)
+        is_there = daemon.state != Daemon.State.STOPPED and self.now - daemon.last_seen_at < lease
+        return max(self.now, daemon.last_seen_at) if is_there else daemon.last_seen_at
+
+
+def _held(job: Job, moment: datetime) -> bool:
+    begin = job.claimed_at or job.start_time
+    if begin is None or begin > moment or job.state == Job.State.WAITING:
+        return False
+    return job.end_time is None or job.end_time > moment
+
+
+def read(task: BackgroundTask, rule: Recurrence | None, since: datetime, now: datetime) -> Evidence:
+    """Read what is kept; a handful of queries, each bounded."""
+    jobs, decisions = jobs_of(task), decisions_of(task)
+    daemons = Daemon.objects.using(task._state.db)
+    before = list(jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BEFORE])
+    from_then = jobs.filter(due_at__gte=since).select_related("requested_by")
+    gone = daemons.filter(last_seen_at__lt=since).order_by("-last_seen_at")[:1]
+    about_all = Decision.objects.using(task._state.db).filter(kind=Kind.CLOCK_JUMPED)
+    lines = [
+        *decisions.filter(Q(at__gte=since) | Q(due_at__gte=since)).order_by("at", "pk")[:MOST],
+        *about_all.filter(at__gte=since, at__lte=now).order_by("at")[:MOST],
+    ]
+    return Evidence(
+        task,
+        rule,
+        since,
+        now,
+        jobs=[*reversed(before), *from_then.order_by("due_at", "attempt")[:MOST]],
+        others=_jobs_before(task, since),
+        decisions=sorted(lines, key=lambda line: (line.at, line.pk)),
+        switch=decisions.filter(kind__in=SWITCHES, at__lt=since).order_by("-at", "-pk").first(),
+        daemons=[*gone, *daemons.filter(last_seen_at__gte=since).order_by("started_at")[:MOST]],
+    )
+
+
+def _jobs_before(task: BackgroundTask, since: datetime) -> list[Job]:
+    """Jobs of what the task's procedure runs after."""
+    names = [
+        known
+        for name in task.procedure.run_after
+        if (procedure := Procedures.get_by_name(name)) is not None
+        for known in procedure.names
+    ]
+    if not names:
+        return []
+    tasks = BackgroundTask.objects.using(task._state.db).filter(procedure__in=names)
+    ids = list(tasks.values_list("pk", flat=True))
+    jobs = Job.objects.using(task._state.db).filter(task__in=ids)
+    recent = jobs.filter(due_at__gte=since - LONG_RUN)
+    return list(recent.filter(Q(end_time=None) | Q(end_time__gte=since)).order_by("due_at")[:MOST])
+
+
+# Which instants left a trace
+
+
+def traces(task: BackgroundTask, since: datetime, until: datetime, limit: int) -> set[datetime]:
+    """The last instants of that time which a job or a decision tells of."""
+    span = {"due_at__gte": since, "due_at__lte": until}
+    jobs = jobs_of(task).filter(**span).order_by("-due_at").values_list("due_at", flat=True)
+    lines = decisions_of(task).filter(**span).exclude(kind=Kind.REQUESTED)
+    told = lines.order_by("-due_at").values_list("due_at", flat=True)
+    found = [*jobs.distinct()[:limit], *told.distinct()[:limit]]
+    return {moment for moment in found if moment is not None}
+
+
+def trace_after(task: BackgroundTask, moment: datetime) -> datetime | None:
+    """The first instant after a moment that has a job."""
+    later = jobs_of(task).filter(due_at__gt=moment).order_by("due_at")
+    return later.values_list("due_at", flat=True).first()
+
+
+def first_job(task: BackgroundTask) -> Job | None:
+    """The oldest job that is kept."""
+    return jobs_of(task).order_by("due_at", "attempt").first()
+
+
+def first_word(task: BackgroundTask) -> datetime | None:
+    """The earliest moment that a kept decision tells of."""
+    line = decisions_of(task).order_by("at", "pk").first()
+    return None if line is None else min(line.at, line.due_at or line.at)
+
+
+def waiting_job(task: BackgroundTask) -> Job | None:
+    """The job that waits for its next attempt, or for a free place."""
+    return jobs_of(task).filter(state=Job.State.WAITING).order_by("available_at").first()

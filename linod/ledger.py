@@ -1,0 +1,357 @@
+"""Why did it (not) run? What became of each due instant of a task, in plain words.
+
+It reads only: the jobs, the decisions, the daemons' rows, and the rule as it stands now. What the
+rule named before somebody changed it is known by what it left behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from linod import clock, evidence
+from linod.conf import config
+from linod.evidence import Evidence, Kind
+from linod.history import Decision, Job
+from linod.models import BackgroundTask
+from linod.telling import Voice, either, listed, reason_of
+from linod.wording import is_ambiguous
+
+#: How many instants are told about, unless another number is asked for.
+LAST = 20
+TICK = timedelta(microseconds=1)
+#: Decisions after which a task waits for another instant than before.
+LETS_GO = (Kind.DISABLED, Kind.QUARANTINED, Kind.ENABLED, Kind.EDITED)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a due instant.
+
+    :param due_at: the instant; None: the answer is about the rule itself, or nothing comes.
+    :param headline: what happened.
+    :param detail: why, and what else there is to know; may be empty.
+    :param job: the job that ran, or that held it up.
+    :param decision: the line of the ledger that says so.
+    """
+
+    due_at: datetime | None
+    headline: str
+    detail: str = ""
+    job: Job | None = None
+    decision: Decision | None = None
+
+    def __str__(self) -> str:
+        return f"{self.headline} ({self.detail})" if self.detail else self.headline
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was: the instant, or the decision's time."""
+        return self.due_at if self.decision is None or self.due_at else self.decision.at
+
+
+def why(
+    task: BackgroundTask,
+    at: datetime | None = None,
+    now: datetime | None = None,
+    limit: int = LAST,
+) -> list[Answer]:
+    """What became of the last ``limit`` due instants of a task, newest first; then what comes next.
+
+    :param at: aware; tell about that moment only (the whole minute when it has no seconds). When
+        nothing was due then, the answer says so, with the instants before and after.
+    :param now: aware; default: the database's time.
+    """
+    ledger = Ledger(task, now or clock.db_now(task._state.db))
+    found = ledger.latest(limit) if at is None else ledger.around(at, limit)
+    return [*sorted(found, key=lambda each: each.moment or ledger.now, reverse=True), ledger.next()]
+
+
+class Ledger:
+    """The answers about one task, as it is ``now``."""
+
+    def __init__(self, task: BackgroundTask, now: datetime) -> None:
+        self.task = task
+        self.now = now
+        self.voice = Voice(task)
+        self.rule = evidence.rule_of_task(task)
+        self.edit = evidence.last_rule_edit(task)
+        self.kept: Evidence
+
+    def latest(self, limit: int) -> list[Answer]:
+        """The last instants, and the changes of the rule between them."""
+        moments = self._moments(self._first_trace(), self.now, limit)
+        self._read(moments)
+        edits = [line for line in self.kept.decisions if evidence.is_rule_edit(line)]
+        if self.edit is not None and not moments:
+            edits = [self.edit]
+        return [*map(self.explain, moments), *map(self._edited, edits[-limit:])]
+
+    def around(self, at: datetime, limit: int) -> list[Answer]:
+        """What was due at that moment; else that nothing was, and what was before and after."""
+        end = at + (timedelta(seconds=1) if at.second else timedelta(minutes=1)) - TICK
+        asked = self._moments(at, end, limit)
+        moments = asked or [*self._moments(self._first_trace(), at, 1), *self._after(end)]
+        self._read([*moments, at])
+        found = [self.explain(moment) for moment in moments]
+        return found if asked else [*found, self._nothing_due(at)]
+
+    def _read(self, moments: list[datetime]) -> None:
+        since = min(moments, default=self.now)
+        self.kept = evidence.read(self.task, self.rule, min(since, self.now), self.now)
+
+    # Which instants there were
+
+    def _moments(self, since: datetime, until: datetime, limit: int) -> list[datetime]:
+        """The last instants of that time: what left a trace, and what the rule names."""
+        found = evidence.traces(self.task, since, min(until, self.now), limit)
+        begin = since if self.edit is None else max(since, self.edit.at)
+        moment = None if self.rule is None else self.rule.latest_until(until)
+        for _number in range(limit):
+            if self.rule is None or moment is None or moment < begin:
+                break
+            found.add(moment)
+            moment = self.rule.latest_before(moment)
+        return sorted(found, reverse=True)[:limit]
+
+    def _after(self, moment: datetime) -> list[datetime]:
+        """The first instant after a moment, unless it is still to come."""
+        traced = evidence.trace_after(self.task, moment)
+        named = self.rule.next_after(moment) if self.rule is not None else None
+        if self.edit is not None and moment < self.edit.at:
+            named = None
+        found = min(filter(None, (traced, named)), default=self.now + TICK)
+        return [found] if found <= self.now else []
+
+    def _first_trace(self) -> datetime:
+        """Since when anything is known of the task."""
+        first = evidence.first_job(self.task)
+        moments = [self.task.next_run_at, evidence.first_word(self.task)]
+        if first is not None:
+            moment: datetime | None = first.due_at
+            for _number in range(min(first.missed, LAST) if self.rule is not None else 0):
+                moment = self.rule.latest_before(moment) if self.rule and moment else None
+            moments += [moment, first.due_at]
+        return min((moment for moment in moments if moment is not None), default=self.now)
+
+    # What became of one
+
+    def explain(self, moment: datetime) -> Answer:
+        """What became of an instant; read what is kept of that time before."""
+        if moment > self.now:
+            return Answer(moment, self._still_to_come(moment))
+        return (
+            self._ran(moment)
+            or self._taken_back(moment)
+            or self._switched_off(moment)
+            or self._made_up(moment)
+            or self._let_go(moment)
+            or self._waits(moment)
+            or Answer(
+                moment,
+                _("nothing is kept of it"),
+                _("its rows are gone, or the task was changed behind linod's back"),
+            )
+        )
+
+    def _still_to_come(self, moment: datetime) -> str:
+        until = self.task.disabled_until
+        if self.task.disabled and (until is None or until > moment):
+            return _("is still to come, but the task is disabled")
+        return _("is still to come")
+
+    def _ran(self, moment: datetime) -> Answer | None:
+        jobs = self.kept.attempts(moment)
+        if not jobs:
+            return None
+        about = [line for job in jobs for line in self.kept.about(job)]
+        headline = self.voice.outcome(jobs[-1], about)
+        detail = self.voice.circumstances(jobs, self.kept)
+        return Answer(moment, headline, detail, jobs[-1], about[-1] if about else None)
+
+    def _taken_back(self, moment: datetime) -> Answer | None:
+        for line in self.kept.decisions:
+            if line.kind == Kind.REQUEST_CANCELLED and line.due_at == moment:
+                text = either(
+                    line.who,
+                    _("requested, and taken back by %(who)s at %(moment)s"),
+                    _("requested, and taken back at %(moment)s"),
+                )
+                words = {"who": line.who, "moment": self.voice.moment(line.at)}
+                return Answer(moment, text % words, decision=line)
+        return None
+
+    def _switched_off(self, moment: datetime) -> Answer | None:
+        line = self.kept.switched(moment)
+        if line is None:
+            switches = [each for each in self.kept.later(moment) if each.kind in evidence.SWITCHES]
+            is_off = switches[0].kind == Kind.ENABLED if switches else self.task.disabled
+            reason = "" if switches else self.task.disabled_reason
+            since = ""
+        else:
+            is_off, reason = line.kind != Kind.ENABLED, line.reason
+            since = _("since %s") % self.voice.moment(line.at)
+        if not is_off:
+            return None
+        who = line.who if line else ""
+        named = _("the task was disabled by %(who)s")
+        headline = either(who, named, _("the task was disabled")) % {"who": who}
+        detail = listed([since, self._until(moment), self._clock_change(moment)])
+        return Answer(moment, f"{headline}: {reason}" if reason else headline, detail, None, line)
+
+    def _until(self, moment: datetime) -> str:
+        for line in self.kept.later(moment):
+            if line.kind == Kind.ENABLED:
+                words = {"moment": self.voice.moment(line.at), "who": line.who}
+                named = _("enabled by %(who)s at %(moment)s")
+                return either(line.who, named, _("enabled at %(moment)s")) % words
+        until = self.task.disabled_until
+        return "" if until is None else _("until %s") % self.voice.moment(until)
+
+    def _made_up(self, moment: datetime) -> Answer | None:
+        """One run for several instants: the next job that the schedule made says for how many."""
+        if self.rule is None or (self.edit is not None and moment < self.edit.at):
+            return None
+        for job in self.kept.jobs:
+            if job.trigger == Job.Trigger.SCHEDULE and job.due_at > moment:
+                if self.rule.count(moment - TICK, job.due_at - TICK) > job.missed:
+                    return None
+                words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
+                text = _("made up by the job of %(moment)s: one run for %(number)d instants")
+                reason, _holder = self._reason(moment)
+                line = next(iter(self.kept.about(job)), None)
+                return Answer(moment, text % words, reason, job, line)
+        return None
+
+    def _let_go(self, moment: datetime) -> Answer | None:
+        """It waited until somebody, or a policy, decided that it does not run."""
+        for line in self.kept.decisions:
+            if line.kind == Kind.SKIPPED and self._skips(line, moment):
+                reason, job = self._reason(moment)
+                policy = listed([line.reason, reason])
+                return Answer(moment, _("skipped: it came too late"), policy, job, line)
+            is_about = line.at >= moment or line.due_at == moment
+            if line.kind not in LETS_GO or not is_about:
+                continue
+            if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
+                continue
+            reason, job = self._reason(moment) if line.at > moment else ("", None)
+            return Answer(moment, self._gone(line, moment), reason, job, line)
+        return None
+
+    def _skips(self, line: Decision, moment: datetime) -> bool:
+        if line.due_at is None or line.at < moment:
+            return False
+        # With a job, earlier ones than its own were left out; else all that waited.
+        return moment < line.due_at if line.job is not None else line.due_at <= moment
+
+    def _gone(self, line: Decision, moment: datetime) -> str:
+        words = {"who": line.who, "at": self.voice.moment(line.at), "reason": reason_of(line)}
+        if line.kind == Kind.QUARANTINED:
+            return _("it could not run, and the task was disabled: %(reason)s") % words
+        if line.kind == Kind.EDITED and line.at <= moment:
+            text = either(
+                line.who,
+                _("the rule was changed by %(who)s before, at %(at)s: %(reason)s"),
+                _("the rule was changed before, at %(at)s: %(reason)s"),
+            )
+        elif line.kind == Kind.EDITED:
+            text = either(
+                line.who,
+                _("it waited when the rule was changed by %(who)s at %(at)s: %(reason)s"),
+                _("it waited when the rule was changed at %(at)s: %(reason)s"),
+            )
+        elif line.kind == Kind.ENABLED:
+            text = either(
+                line.who,
+                _("it waited when the task was enabled anew by %(who)s at %(at)s"),
+                _("it waited when the task was enabled anew at %(at)s"),
+            )
+        else:
+            text = either(
+                line.who,
+                _("it waited when the task was disabled by %(who)s at %(at)s: %(reason)s"),
+                _("it waited when the task was disabled at %(at)s: %(reason)s"),
+            )
+        return text % words
+
+    def _waits(self, moment: datetime) -> Answer | None:
+        due = self.task.next_run_at
+        if due is None or due > moment:
+            return None
+        reason, job = self.voice.hindrance(self.now, self.kept)
+        headline = _("has not begun yet") if reason else _("is about to begin")
+        return Answer(moment, headline, listed([reason, self._clock_change(moment)]), job)
+
+    def _reason(self, moment: datetime) -> tuple[str, Job | None]:
+        reason, job = self.voice.hindrance(moment, self.kept)
+        return listed([reason, self._clock_change(moment)]), job
+
+    def _clock_change(self, moment: datetime) -> str:
+        return self.voice.clock_change(moment, self.kept)
+
+    # What is no instant
+
+    def _edited(self, line: Decision) -> Answer:
+        text = either(
+            line.who,
+            _("the rule was changed by %(who)s: %(reason)s"),
+            _("the rule was changed: %(reason)s"),
+        )
+        words = {"who": line.who, "reason": reason_of(line)}
+        return Answer(None, text % words, decision=line)
+
+    def _nothing_due(self, at: datetime) -> Answer:
+        headline = _("nothing was due") if at <= self.now else _("nothing is due")
+        return Answer(at, headline, self._why_nothing(at))
+
+    def _why_nothing(self, at: datetime) -> str:
+        if self.edit is not None and at < self.edit.at:
+            text = either(
+                self.edit.who,
+                _("the rule was changed by %(who)s at %(at)s (%(reason)s);"
+                  " what it named before is known only where it left a trace"),
+                _("the rule was changed at %(at)s (%(reason)s);"
+                  " what it named before is known only where it left a trace"),
+            )  # fmt: skip
+            words = {"who": self.edit.who, "at": self.voice.moment(self.edit.at)}
+            return text % (words | {"reason": reason_of(self.edit)})
+        if self.rule is None:
+            return _("the task has no recurrence")
+        if at < self.rule.start:
+            return _("its rule begins at %s") % self.voice.moment(self.rule.start)
+        if at < self._first_trace():
+            days = config().KEEP_JOBS_DAYS
+            return _("nothing is kept of that time; the history goes back %d days") % days
+        rule = _("its rule is: %s") % self.rule.describe(translation)
+        if is_ambiguous(at, self.rule.zone) and at.astimezone(self.rule.zone).fold:
+            return listed([_("a clock change shows this time twice: the first one counts"), rule])
+        return rule
+
+    def next(self) -> Answer:
+        """What comes next."""
+        task, moment = self.task, self.task.next_run_at
+        reason, job = self.voice.hindrance(self.now, self.kept)
+        waiting = evidence.waiting_job(task)
+        if task.requested_at is not None:
+            who = str(task.requested_by or "")
+            named = _("runs as soon as possible: requested by %(who)s")
+            text = either(who, named, _("runs as soon as possible: requested")) % {"who": who}
+            return Answer(task.requested_at, text, reason, job)
+        if waiting is not None:
+            return Answer(waiting.available_at, self.voice.outcome(waiting, []), reason, waiting)
+        if task.disabled:
+            line = self.kept.switched(self.now)
+            who = line.who if line else ""
+            named = _("nothing: the task is disabled by %(who)s")
+            headline = either(who, named, _("nothing: the task is disabled")) % {"who": who}
+            text = f"{headline}: {task.disabled_reason}" if task.disabled_reason else headline
+            return Answer(task.disabled_until, text, self._until(self.now), None, line)
+        if moment is None:
+            named = _("its rule names no further instant") if self.rule else ""
+            return Answer(None, _("nothing"), named or _("the task has no recurrence"), job)
+        text = _("runs") if moment > self.now else _("is due")
+        return Answer(moment, text, listed([reason, self._clock_change(moment)]), job)

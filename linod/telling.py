@@ -1,0 +1,227 @@
+"""The sentences of the ledger: what is kept of an instant, said for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from linod.events import last_line
+from linod.evidence import Evidence, Kind
+from linod.exceptions import InvalidRecurrence
+from linod.history import Daemon, Decision, Job
+from linod.models import BackgroundTask
+from linod.rules import as_zone
+from linod.status import decimal_text
+from linod.wording import is_ambiguous, left_out
+
+State = Job.State
+#: A lateness that needs no explanation.
+SOON = timedelta(seconds=2)
+#: How long after a jump of the clock an instant may have been late for it.
+AFTER_JUMP = timedelta(hours=1)
+
+
+def span(length: timedelta) -> str:
+    """A length of time, in its two largest units.
+
+    >>> [span(timedelta(seconds=s)) for s in (0.25, 43, 750, 12000, 270000)]
+    ['0.2 s', '43.0 s', '12 min 30 s', '3 h 20 min', '3 d 3 h']
+    """
+    seconds = length.total_seconds()
+    if seconds < 60:
+        return _("%s s") % decimal_text(seconds, 1)
+    units = ((86400, _("%d d")), (3600, _("%d h")), (60, _("%d min")), (1, _("%d s")))
+    left, found = int(seconds), list[tuple[int, str]]()
+    for size, unit in units:
+        number, left = divmod(left, size)
+        if number or found:
+            found.append((number, unit))
+    return " ".join(unit % number for number, unit in found[:2] if number)
+
+
+def either(who: str, named: str, unnamed: str) -> str:
+    """The sentence that names who it was, or the one for when it was nobody in particular."""
+    return named if who else unnamed
+
+
+def reason_of(line: Decision) -> str:
+    """Why; of an edit, the fields that were changed, as forms call them."""
+    names = line.reason.split(", ")
+    labels = {field.name: field.verbose_name for field in BackgroundTask._meta.concrete_fields}
+    if line.kind != Kind.EDITED or not labels.keys() >= set(names):
+        return line.reason
+    return ", ".join(str(labels[name]) for name in names)
+
+
+def listed(parts: Iterable[str]) -> str:
+    """What there is to say, in a row."""
+    return "; ".join(part for part in parts if part)
+
+
+class Voice:
+    """Speaks of one task, in its own time zone."""
+
+    def __init__(self, task: BackgroundTask) -> None:
+        self.task = task
+        try:
+            self.zone = as_zone(task.time_zone or settings.TIME_ZONE)
+        except InvalidRecurrence:
+            self.zone = as_zone(settings.TIME_ZONE)
+
+    def moment(self, moment: datetime) -> str:
+        """A moment as the clocks of the task's zone show it."""
+        local = moment.astimezone(self.zone)
+        text = f"{local:%Y-%m-%d %H:%M:%S}"
+        return f"{text} (UTC{local.isoformat()[-6:]})" if is_ambiguous(moment, self.zone) else text
+
+    # What became of a job
+
+    def outcome(self, job: Job, about: list[Decision]) -> str:
+        """Where a job stands, or how it ended."""
+        took = span(job.duration) if job.duration is not None else ""
+        match job.state:
+            case State.SUCCEEDED:
+                return _("succeeded after %s") % took
+            case State.FAILED | State.TIMED_OUT:
+                words = {"state": job.get_state_display(), "span": took}
+                words["error"] = last_line(job.error)
+                return _("%(state)s after %(span)s: %(error)s") % words
+            case State.LOST:
+                return _("lost: %s") % job.error
+            case State.CANCELLED:
+                return self._cancelled(job, about)
+            case State.RUNNING:
+                words = {"moment": self.moment(job.start_time or job.due_at), "host": job.host}
+                return _("running since %(moment)s on %(host)s") % words
+            case State.WAITING:
+                return self._waiting(job)
+        words = {"moment": self.moment(job.claimed_at or job.due_at), "host": job.host}
+        return _("taken at %(moment)s on %(host)s, about to begin") % words
+
+    def _cancelled(self, job: Job, about: list[Decision]) -> str:
+        line = next((line for line in about if line.kind == Kind.CANCELLED), None)
+        who, why = ("", "") if line is None else (line.who, line.reason)
+        if job.start_time is None:
+            named = _("cancelled by %(who)s before it began")
+            said = either(who, named, _("cancelled before it began")) % {"who": who}
+            return f"{said}: {why}" if why else said
+        said = either(who, _("cancelled by %(who)s"), _("cancelled")) % {"who": who}
+        return listed([said, "" if who else job.error])
+
+    def _waiting(self, job: Job) -> str:
+        words = {"attempt": job.attempt, "moment": self.moment(job.available_at or job.due_at)}
+        if job.attempt > 1:
+            return _("attempt %(attempt)d waits until %(moment)s") % words
+        return _("waits for a free place since %(moment)s") % words
+
+    def circumstances(self, jobs: list[Job], kept: Evidence) -> str:
+        """What else there is to know of an instant that has jobs, the first attempt first."""
+        first, last = jobs[0], jobs[-1]
+        parts = [self._asked(first), self._late(first, kept)]
+        if last.missed:
+            parts.append(_("it stands for %d missed instants as well") % last.missed)
+        for job in jobs[:-1]:
+            words = {"attempt": job.attempt, "outcome": self.outcome(job, kept.about(job))}
+            parts.append(_("attempt %(attempt)d %(outcome)s") % words)
+        parts += [self._follow_up(job, line) for job in jobs for line in kept.about(job)]
+        parts.append(self.clock_change(first.due_at, kept) if not self._asked(first) else "")
+        return listed(parts)
+
+    def _asked(self, job: Job) -> str:
+        if job.trigger != Job.Trigger.REQUEST:
+            return ""
+        who = str(job.requested_by or "")
+        return either(who, _("requested by %(who)s"), _("requested")) % {"who": who}
+
+    def _late(self, job: Job, kept: Evidence) -> str:
+        if job.lateness is None or job.lateness <= SOON:
+            return ""
+        words = {"span": span(job.lateness), "reason": self.hindrance(job.due_at, kept)[0]}
+        if not words["reason"]:
+            return _("it began %(span)s late") % words
+        return _("it began %(span)s late: %(reason)s") % words
+
+    def _follow_up(self, job: Job, line: Decision) -> str:
+        match line.kind:
+            case Kind.LOST if line.reason != job.error:
+                return _("lost before: %s") % line.reason
+            case Kind.DISABLED:
+                return _("the task was disabled by that")
+            case Kind.TAKEN_OVER:
+                return _("another daemon took it over: %s") % line.reason
+            case Kind.SKIPPED:
+                return _("earlier instants: %s") % line.reason
+        return ""
+
+    def clock_change(self, moment: datetime, kept: Evidence) -> str:
+        """What a change of the clocks did to an instant of the rule."""
+        if kept.rule is None:
+            return ""
+        usual = left_out(kept.rule, moment)
+        if usual is not None:
+            return _("moved by a clock change: the clocks leave out %s") % f"{usual:%H:%M:%S}"
+        if is_ambiguous(moment, kept.rule.zone):
+            return _("a clock change shows this time twice: the first one counts")
+        return ""
+
+    # Why something did not begin
+
+    def hindrance(self, moment: datetime, kept: Evidence) -> tuple[str, Job | None]:
+        """What kept the task from beginning at a moment, and the job that did so; "": unknown."""
+        if not self.task.procedure.is_known:
+            words = {"procedure": self.task.procedure}
+            return _("the procedure %(procedure)s is unknown here") % words, None
+        holder = kept.holder(moment)
+        if holder is not None:
+            return self._still_running(holder), holder
+        if not kept.has_daemon(moment):
+            return self._no_daemon(moment, kept), None
+        before = kept.first_to_go(moment)
+        if before is not None:
+            return _("%s ran, which goes before it") % before.procedure, before
+        for line in kept.later(moment):
+            if line.kind == Kind.CLOCK_JUMPED and line.at - moment <= AFTER_JUMP:
+                return line.reason, None
+        return "", None
+
+    def _still_running(self, job: Job) -> str:
+        words = {
+            "due": self.moment(job.due_at),
+            "begin": self.moment(job.start_time or job.claimed_at or job.due_at),
+            "host": job.host or "?",
+        }
+        if job.end_time is None:
+            return _("still running: the job of %(due)s, since %(begin)s, on %(host)s") % words
+        words["end"] = self.moment(job.end_time)
+        return _("the job of %(due)s was still running, until %(end)s, on %(host)s") % words
+
+    def _no_daemon(self, moment: datetime, kept: Evidence) -> str:
+        gone = [daemon for daemon in kept.daemons if daemon.last_seen_at < moment]
+        came = [daemon for daemon in kept.daemons if daemon.started_at > moment]
+        words = {}
+        if gone:
+            words["gone"] = self._daemon(last := max(gone, key=_last_seen), last.last_seen_at)
+        if came:
+            words["came"] = self._daemon(next_ := min(came, key=_start), next_.started_at)
+        match bool(gone), bool(came):
+            case True, True:
+                return _("no daemon ran from %(gone)s until %(came)s") % words
+            case True, False:
+                return _("no daemon has run since %(gone)s") % words
+            case False, True:
+                return _("no daemon ran until %(came)s") % words
+        return _("no daemon has run yet")
+
+    def _daemon(self, daemon: Daemon, moment: datetime) -> str:
+        return f"{self.moment(moment)} ({daemon})"
+
+
+def _last_seen(daemon: Daemon) -> datetime:
+    return daemon.last_seen_at
+
+
+def _start(daemon: Daemon) -> datetime:
+    return daemon.started_at

@@ -1,0 +1,1 @@
+"""The faces as people meet them: a site, its daemon and a real browser."""

@@ -1,0 +1,1 @@
+"""The site on which the live page is watched."""

@@ -1,0 +1,1 @@
+"""An application whose procedures do something that one can watch."""

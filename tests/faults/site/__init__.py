@@ -1,0 +1,1 @@
+"""The site that the daemons of the fault tests serve."""

@@ -1,0 +1,1 @@
+"""What tests of the websocket need: a Redis, a server, a client, and a site that uses channels."""

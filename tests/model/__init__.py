@@ -1,0 +1,1 @@
+"""An exhaustive small model of the protocol, run through linod's own code on SQLite."""

@@ -1,0 +1,317 @@
+"""A SQLite database whose every step can be stopped, replayed and taken back.
+
+A step is one round trip that others could notice: a statement outside of a transaction, a whole
+transaction up to its COMMIT, or a COMMIT. SQLite lets only one transaction write at a time
+(``BEGIN IMMEDIATE``) and shows others nothing of it before its COMMIT, so nothing that happens
+elsewhere could tell apart the moments between BEGIN and COMMIT.
+
+Code is stopped by an exception and continued by running it again from its beginning: the results of
+the steps that it has made are on its tape, and the database is not asked again. So the code between
+the steps must depend on nothing but its arguments, the tape and the clock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.db import OperationalError, connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
+
+ALIAS = "model"
+#: How a COMMIT may come out: its answer arrives; it is lost, and the COMMIT worked, did not work,
+#: or is still under way on the server and will be settled later.
+OK, LOST_DONE, LOST_UNDONE, LOST_PENDING = "ok", "done", "undone", "pending"
+#: The kinds of steps that wait while another holds the write lock.
+WAITING = ("begin", "write")
+
+
+class Suspended(BaseException):
+    """The code stands before its next step, of that kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Blocked(BaseException):
+    """The next step waits for another's write lock."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A step that was made at ``now``: what came of each statement; or an event beside it."""
+
+    kind: str
+    now: datetime
+    results: tuple[Any, ...] = ()
+
+
+class Tape:
+    """The steps of one piece of code: those made before, and at most one new one."""
+
+    def __init__(
+        self,
+        records: tuple[Record, ...],
+        now: datetime,
+        *,
+        is_locked: bool = False,
+        outcome: str = OK,
+        seed: str = "",
+        on_event: Callable[..., None] | None = None,
+    ) -> None:
+        self.records = list(records)
+        self.at = 0
+        self.clock = now
+        self.now = records[0].now if records else now
+        self.is_locked = is_locked
+        self.outcome = outcome
+        self.seed, self.drawn = seed, 0
+        self.skew = timedelta()
+        self.on_event = on_event
+        self.is_live = True
+        #: The new step's results; None: it has not been made.
+        self.fresh: list[Any] | None = None
+        self.fresh_kind = ""
+        self.serving: Iterator[Any] = iter(())
+        #: The database's content that a COMMIT would bring about.
+        self.pending: int | None = None
+
+    def hear(self) -> None:
+        """Let happen what happened beside the code before its next step."""
+        while self.at < len(self.records) and self.records[self.at].kind == "event":
+            assert self.on_event is not None
+            self.on_event(*self.records[self.at].results)
+            self.at += 1
+
+    def step(self, kind: str) -> bool:
+        """Go on to the next step; True: it is to be made, False: it is on the tape."""
+        self.close()
+        self.hear()
+        if self.at < len(self.records):
+            record = self.records[self.at]
+            assert record.kind == kind, f"not deterministic: {kind}, formerly {record.kind}"
+            self.at += 1
+            self.now = record.now
+            self.serving = iter(record.results)
+            return False
+        if not self.is_live:
+            raise Suspended(kind)
+        if kind in WAITING and self.is_locked:
+            raise Blocked
+        self.is_live = False
+        self.now = self.clock
+        self.fresh, self.fresh_kind = [], kind
+        return True
+
+    def close(self) -> None:
+        """The step that was being made is over."""
+        if self.fresh is not None:
+            self.records.append(Record(self.fresh_kind, self.now, tuple(self.fresh)))
+            self.at = len(self.records)
+            self.fresh = None
+
+
+class Cursor:
+    """Asks the database, or the tape."""
+
+    def __init__(self, database: Database, real: Any) -> None:
+        self.database = database
+        self.real = real
+        self.rows: Iterator[Any] = iter(())
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self.description = None
+
+    def execute(self, sql: str, params: Any = None) -> Cursor:
+        return self._do(sql, params, self.real.execute)
+
+    def executemany(self, sql: str, params: Any) -> Cursor:
+        return self._do(sql, list(params), self.real.executemany)
+
+    def _do(self, sql: str, params: Any, action: Callable[..., Any]) -> Cursor:
+        result = self.database.answer(sql, lambda: self._result(action, sql, params))
+        if isinstance(result, Exception):
+            raise result
+        rows, self.rowcount, self.lastrowid = result
+        self.rows = iter(rows)
+        return self
+
+    def _result(self, action: Callable[..., Any], sql: str, params: Any) -> Any:
+        try:
+            action(sql) if params is None else action(sql, params)
+        except sqlite3.Error as error:
+            return error
+        return tuple(self.real.fetchall()), self.real.rowcount, self.real.lastrowid
+
+    def fetchone(self) -> Any:
+        return next(self.rows, None)
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        return [row for row, _n in zip(self.rows, range(size), strict=False)]
+
+    def fetchall(self) -> list[Any]:
+        return list(self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.rows
+
+    def close(self) -> None:
+        self.rows = iter(())
+
+
+class Database(DatabaseWrapper):
+    """The database of the model, in memory; its contents are numbered."""
+
+    tape: Tape | None = None
+    is_inside = False
+    contents: dict[Any, int]
+    images: list[bytes]
+    views: list[Any]
+    shown: int | None
+
+    def make(self, view: Callable[[sqlite3.Connection], Any]) -> None:
+        """Make the tables; ``view`` reads what tells one content from another."""
+        self.contents, self.images, self.views, self.shown, self.view = {}, [], [], None, view
+        with self.cursor() as cursor:
+            cursor.execute("PRAGMA page_size = 1024")
+        with self.schema_editor() as editor:
+            for model in (ContentType, User, *apps.get_app_config("linod").get_models()):
+                editor.create_model(model)
+
+    def number(self) -> int:
+        """The number of the content as it is now."""
+        view = self.view(self.connection)
+        number = self.contents.get(view)
+        if number is None:
+            number = self.contents[view] = len(self.images)
+            self.images.append(self.connection.serialize())
+            self.views.append(view)
+        self.shown = number
+        return number
+
+    def show(self, number: int) -> None:
+        """Bring back the content of that number."""
+        if self.shown != number:
+            self.connection.deserialize(self.images[number])
+            self.shown = number
+
+    def run(self, tape: Tape, number: int, code: Callable[[], Any]) -> tuple[Any, str, int]:
+        """Run code up to the step behind its next one, on that content.
+
+        Returns its value, the kind of the step that it stands before ("" when it has ended), and
+        the number of the new content. An error of the code is raised.
+        """
+        self.tape, self.is_inside = tape, False
+        self._start = number
+        self.after = number
+        value, kind = None, ""
+        try:
+            value = code()
+            tape.close()
+        except Suspended as stop:
+            kind = stop.kind
+        finally:
+            self.tape = None
+            self.reset()
+        return value, kind, self.after
+
+    def reset(self) -> None:
+        """Whatever the code left behind in its connection is gone."""
+        if self.connection.in_transaction:
+            self.connection.rollback()
+            self.shown = None
+        self.in_atomic_block = self.needs_rollback = self.closed_in_transaction = False
+        self.savepoint_ids, self.run_on_commit, self.atomic_blocks = [], [], []
+        self.autocommit = True
+        self.commit_on_exit = True
+
+    def answer(self, sql: str, ask: Callable[[], Any]) -> Any:
+        """What a statement brings, by the database or by the tape."""
+        tape = self.tape
+        if tape is None:
+            return ask()
+        if not self.is_inside:
+            word = sql.lstrip().partition(" ")[0].upper()
+            kind = {"BEGIN": "begin", "SELECT": "read"}.get(word, "write")
+            is_new = tape.step(kind)
+            self.is_inside = kind == "begin"
+            if is_new:
+                self.show(self._start)
+                if kind == "write":
+                    result = ask()
+                    self.after = self.number()
+                    tape.fresh.append(result)  # type: ignore[union-attr]
+                    return result
+        if tape.fresh is None:
+            return next(tape.serving)
+        result = ask()
+        tape.fresh.append(result)
+        return result
+
+    # What Django calls
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        return Cursor(self, super().create_cursor(name))
+
+    def _commit(self) -> None:
+        tape = self.tape
+        if tape is None:
+            super()._commit()
+            return
+        self.is_inside = False
+        if tape.fresh is not None:
+            self.connection.commit()
+            tape.pending = self.number()
+        if tape.step("commit"):
+            outcome = tape.outcome
+            tape.fresh.append(outcome)  # type: ignore[union-attr]
+        else:
+            outcome = next(tape.serving)
+        if outcome != OK:
+            raise OperationalError("server closed the connection unexpectedly")
+
+    def _rollback(self) -> None:
+        if self.tape is None:
+            super()._rollback()
+            return
+        self.is_inside = False
+        if self.connection.in_transaction:
+            self.connection.rollback()
+
+    def close(self) -> None:
+        """Nothing is lost with a connection here; its transaction was settled before."""
+
+    def ids(self) -> uuid.UUID:
+        """A key that the same code draws again when it is replayed."""
+        tape = self.tape
+        assert tape is not None
+        tape.drawn += 1
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{tape.seed}/{tape.drawn}")
+
+
+@contextmanager
+def model_database(view: Callable[[sqlite3.Connection], Any]) -> Iterator[Database]:
+    """The model's database under its alias, for as long as the block lasts."""
+    settings = deepcopy(connections.settings["default"])
+    settings |= {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    database = Database(settings, ALIAS)
+    connections.settings[ALIAS] = settings
+    connections[ALIAS] = database
+    try:
+        database.make(view)
+        yield database
+    finally:
+        super(Database, database).close()
+        database.connection.close()
+        del connections[ALIAS]
+        del connections.settings[ALIAS]

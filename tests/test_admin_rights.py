@@ -1,0 +1,293 @@
+"""Who may do what: every operation of the admin and of its JSON, for every set of permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import combinations
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client, override_settings
+from django.urls import reverse
+
+from linod import clock
+from linod.history import Decision, Job, JobLog
+from linod.models import BackgroundTask
+from linod.procedures import declare
+from tests.daemons import only_these_procedures
+from tests.people import ACTIONS
+from tests.test_admin import ENTERED, TASKS
+
+pytestmark = pytest.mark.django_db
+
+NAMES = (
+    "view_backgroundtask",
+    "change_backgroundtask",
+    "run_backgroundtask",
+    "cancel_backgroundtask",
+    "view_job",
+    "view_log",
+)
+ROLES = [frozenset(c) for number in range(len(NAMES) + 1) for c in combinations(NAMES, number)]
+SECRET = "canary-5e1f"
+
+Held = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A request, who may make it, and how one sees that it was done."""
+
+    name: str
+    request: Callable[[Client, BackgroundTask, Job], Any]
+    may: Callable[[Held], bool]
+    done: Callable[[Any, BackgroundTask, Job], bool]
+
+
+def sees_tasks(held: Held) -> bool:
+    return not held.isdisjoint({"view_backgroundtask", "change_backgroundtask"})
+
+
+def was_answered(response: Any, *_rows: object) -> bool:
+    return bool(response.status_code == 200)
+
+
+def is_in_ledger(response: Any, *_rows: object) -> bool:
+    return Decision.objects.filter(who="robin").exists()
+
+
+def action_operations() -> Iterator[Operation]:
+    for action, needed in ACTIONS.items():
+
+        def may(held: Held, needed: str = needed) -> bool:
+            return sees_tasks(held) and needed in held
+
+        entered = {"action": action, **ENTERED.get(action, {})}
+
+        def in_list(
+            client: Client, task: BackgroundTask, job: Job, entered: dict[str, str] = entered
+        ) -> Any:
+            return client.post(TASKS, entered | {"_selected_action": str(task.pk)})
+
+        def on_page(
+            client: Client, task: BackgroundTask, job: Job, entered: dict[str, str] = entered
+        ) -> Any:
+            return client.post(address("backgroundtask_act", task), entered)
+
+        yield Operation(f"{action}-in-list", in_list, may, is_in_ledger)
+        yield Operation(f"{action}-on-page", on_page, may, is_in_ledger)
+
+
+def address(name: str, row: Any) -> str:
+    return reverse(f"admin:linod_{name}", args=[row.pk])
+
+
+def gets(name: str, row: str = "") -> Callable[[Client, BackgroundTask, Job], Any]:
+    def request(client: Client, task: BackgroundTask, job: Job) -> Any:
+        rows = {"task": task, "job": job}
+        url = address(name, rows[row]) if row else reverse(f"admin:linod_{name}")
+        return client.get(url)
+
+    return request
+
+
+def posts(name: str) -> Callable[[Client, BackgroundTask, Job], Any]:
+    return lambda client, task, job: client.post(address(name, job))
+
+
+def shows_log(response: Any, *_rows: object) -> bool:
+    content = response.getvalue() if response.streaming else response.content
+    return b"a line of the log" in content
+
+
+OPERATIONS = [
+    *action_operations(),
+    Operation("tasks", gets("backgroundtask_changelist"), sees_tasks, was_answered),
+    Operation("task", gets("backgroundtask_change", "task"), sees_tasks, was_answered),
+    Operation("preview", gets("backgroundtask_preview"), sees_tasks, was_answered),
+    Operation(
+        "why",
+        gets("backgroundtask_why", "task"),
+        lambda held: sees_tasks(held) and "view_log" in held,
+        was_answered,
+    ),
+    Operation("jobs", gets("job_changelist"), lambda held: "view_job" in held, was_answered),
+    Operation("job", gets("job_change", "job"), lambda held: "view_job" in held, was_answered),
+    Operation("live", gets("job_live", "job"), lambda held: "view_job" in held, was_answered),
+    *(
+        Operation(f"{name}-log", gets(f"job_{name}", "job"), lambda h: h >= LOG_READERS, shows_log)
+        for name in ("change", "live", "log")
+    ),
+    Operation(
+        "task-log",
+        gets("backgroundtask_change", "task"),
+        lambda held: sees_tasks(held) and "view_log" in held,
+        shows_log,
+    ),
+    Operation(
+        "cancel",
+        posts("job_cancel"),
+        lambda held: held >= {"view_job", "cancel_backgroundtask"},
+        is_in_ledger,
+    ),
+    Operation(
+        "again",
+        posts("job_again"),
+        lambda held: held >= {"view_job", "run_backgroundtask"},
+        is_in_ledger,
+    ),
+]
+LOG_READERS = frozenset({"view_job", "view_log"})
+
+
+@pytest.fixture(autouse=True)
+def _procedures() -> Iterator[None]:
+    with only_these_procedures(), override_settings(LINOD={"SITE": "tests", "RUN_DIR": "/nowhere"}):
+        BackgroundTask.objects.all().delete()
+        declare(lambda ar: None, "f")
+        yield
+
+
+def rows(operation: Operation) -> tuple[BackgroundTask, Job]:
+    """Three tasks, and of the one in the middle a job that runs; nothing in the ledger yet."""
+    for model in (Decision, JobLog, Job, BackgroundTask):
+        model.objects.all().delete()
+    now = clock.db_now()
+    _first, task, _last = (
+        BackgroundTask.objects.create(procedure="f", every_unit="daily", seqno=n) for n in range(3)
+    )
+    if "enable" in operation.name:
+        task.disable("by a test")
+    if "cancel_request" in operation.name:
+        task.request_run()
+    BackgroundTask.objects.filter(pk=task.pk).update(
+        message="a line of the log", arguments={"password": SECRET, "days": 7}
+    )
+    job = Job.objects.create(
+        task=task, procedure="f", due_at=now, start_time=now, trigger="schedule", state="running",
+        error="a line of the log", arguments={"password": SECRET, "inner": [{"api_key": SECRET}]},
+        result={"token": SECRET},
+    )  # fmt: skip
+    JobLog.objects.create(job=job, n=1, text="a line of the log\n")
+    Decision.objects.all().delete()
+    return task, job
+
+
+def enter(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_each_set_of_permissions(operation: Operation) -> None:
+    user = User.objects.create_user("robin", is_staff=True)
+    known = Permission.objects.filter(content_type__app_label="linod")
+    found = {permission.codename: permission for permission in known}
+    wrong = []
+    task, job = rows(operation)
+    for held in ROLES:
+        user.user_permissions.set([found[name] for name in held])
+        response = operation.request(enter(user), task, job)
+        done = operation.done(response, task, job)
+        if done != operation.may(held):
+            wrong.append((sorted(held), response.status_code))
+        if operation.done is is_in_ledger:
+            task, job = rows(operation)
+    assert wrong == []
+    assert len(ROLES) == 2 ** len(NAMES)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_strangers_may_nothing(operation: Operation) -> None:
+    everything = Permission.objects.filter(content_type__app_label="linod")
+    outsider = User.objects.create_user("robin")
+    outsider.user_permissions.set(everything)
+    for client in (Client(), enter(outsider)):
+        task, job = rows(operation)
+        response = operation.request(client, task, job)
+        assert response.status_code == 302
+        assert "/login/" in response.url
+        assert not is_in_ledger(response)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_nothing_is_done_without_a_token(operation: Operation) -> None:
+    if operation.done is not is_in_ledger:
+        return
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("robin"))
+    response = operation.request(client, *rows(operation))
+    assert response.status_code == 403
+    assert not is_in_ledger(response)
+
+
+@pytest.mark.parametrize("name", ["job_cancel", "job_again", "backgroundtask_act"])
+def test_nothing_is_done_by_looking(name: str) -> None:
+    client = enter(User.objects.create_superuser("robin"))
+    task, job = rows(OPERATIONS[0])
+    url = address(name, task if name == "backgroundtask_act" else job)
+    assert client.get(url, {"action": "run_now"}).status_code in (403, 405)
+    assert not is_in_ledger(None)
+
+
+def test_secrets_are_masked() -> None:
+    boss = enter(User.objects.create_superuser("boss"))
+    viewer_user = User.objects.create_user("robin", is_staff=True)
+    viewer_user.user_permissions.set(
+        Permission.objects.filter(content_type__app_label="linod", codename__startswith="view_")
+    )
+    viewer = enter(viewer_user)
+    task, job = rows(OPERATIONS[0])
+    names = ("backgroundtask", "job", "decision", "daemon")
+    lists = [reverse(f"admin:linod_{name}_changelist") for name in names]
+    of_job = [address(f"job_{name}", job) for name in ("change", "live", "log")]
+    of_task = [address(f"backgroundtask_{name}", task) for name in ("change", "why")]
+    for client, urls in ((boss, [*lists, *of_job, of_task[1]]), (viewer, lists + of_job + of_task)):
+        for url in urls:
+            response = client.get(url)
+            assert response.status_code == 200, url
+            content = response.getvalue() if response.streaming else response.content
+            assert SECRET.encode() not in content, url
+    # Whoever may change the arguments has to see them.
+    assert SECRET.encode() in boss.get(of_task[0]).content
+
+
+def test_reasons_are_for_those_who_read_logs() -> None:
+    task, _job = rows(OPERATIONS[0])
+    task.disable("a line of the log")
+    user = User.objects.create_user("robin", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_decision", "change_backgroundtask"])
+    )
+    decision = Decision.objects.get()
+    urls = [
+        reverse("admin:linod_decision_changelist"),
+        address("decision_change", decision),
+        TASKS,
+        address("backgroundtask_change", task),
+    ]
+    for url in urls:
+        assert not shows_log(enter(user).get(url)), url
+    # Nor can it be guessed letter by letter.
+    found = enter(user).get(urls[0], {"q": "a line"})
+    assert found.context["cl"].result_count == 0
+
+
+def test_asking_twice_is_asking_once() -> None:
+    boss = enter(User.objects.create_superuser("boss"))
+    task, job = rows(OPERATIONS[0])
+    run = {"action": "run_now", "_selected_action": str(task.pk)}
+    for _number in range(3):
+        boss.post(TASKS, run)
+        boss.post(address("backgroundtask_act", task), {"action": "run_now"})
+        boss.post(address("job_again", job))
+        # As if a daemon had claimed it at once.
+        BackgroundTask.objects.filter(pk=task.pk).update(requested_at=None)
+    assert Decision.objects.filter(kind="requested").count() == 1
+    Decision.objects.update(at=clock.db_now() - timedelta(seconds=6))
+    boss.post(TASKS, run)
+    assert Decision.objects.filter(kind="requested").count() == 2

@@ -1,0 +1,534 @@
+"""The ledger's answers: every "why did it not run at 20:00?" has one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from linod import Procedures, answers, claims, ledger
+from linod.answers import NoMoment
+from linod.claims import Terms
+from linod.exceptions import UnknownProcedure
+from linod.history import Daemon, Decision, Job
+from linod.ledger import Answer
+from linod.models import BackgroundTask
+from linod.procedures import declare
+from linod.testing import clock, run_due_jobs, simulate
+from tests.daemons import make_task, only_these_procedures
+
+pytestmark = pytest.mark.django_db
+
+#: Noon in Brussels, on a Sunday.
+NOON = datetime(2026, 11, 22, 11, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _site() -> Iterator[None]:
+    with only_these_procedures(), clock.freeze(NOON):
+        BackgroundTask.objects.all().delete()
+        a_daemon("2026-11-22 11:00", "2027-01-01 00:00")
+        yield
+
+
+def a_daemon(since: str, until: str, host: str = "web1") -> None:
+    first, last = (clock.destination(NOON, None, moment) for moment in (since, until))
+    Daemon.objects.create(
+        owner=uuid.uuid4(), host=host, pid=7, version="1", started_at=first, last_seen_at=last,
+        state="stopped",
+    )  # fmt: skip
+
+
+def noop() -> None:
+    """Do nothing."""
+
+
+def daily(body: Any = noop, name: str = "", **values: Any) -> BackgroundTask:
+    """Each day at 20:00."""
+    return make_task(body, name, **{"every_unit": "daily", "start_time": time(20), **values})
+
+
+def user(name: str) -> Any:
+    return get_user_model().objects.create_user(name)
+
+
+def why(task: BackgroundTask, at: str | None = None) -> list[Answer]:
+    """The answers, read from the rows anew."""
+    moment = None if at is None else clock.destination(NOON, None, at)
+    return ledger.why(BackgroundTask.objects.get(pk=task.pk), moment)
+
+
+def said(task: BackgroundTask, at: str) -> str:
+    """The one answer about a moment."""
+    answer, _coming = why(task, at)
+    assert answer.due_at == clock.destination(NOON, None, at)
+    return str(answer)
+
+
+# What ran
+
+
+def test_what_ran_newest_first_and_what_comes_next() -> None:
+    task = daily()
+    simulate("3 days")
+    *past, coming = why(task)
+    assert [answer.due_at.day for answer in past if answer.due_at] == [24, 23, 22]
+    assert [answer.headline for answer in past] == ["succeeded after 0.0 s"] * 3
+    assert [answer.detail for answer in past] == [""] * 3
+    assert [answer.job for answer in past] == list(Job.objects.order_by("-due_at"))
+    assert coming == Answer(datetime(2026, 11, 25, 19, tzinfo=UTC), "runs")
+
+
+def test_the_last_instants_are_told_and_no_more() -> None:
+    task = make_task(noop, every_unit="minutely")
+    simulate("1 hour")
+    assert len(why(task)) == 21
+    with CaptureQueriesContext(connection) as few:
+        assert len(ledger.why(task, limit=3)) == 4
+    with CaptureQueriesContext(connection) as many:
+        assert len(ledger.why(task, limit=40)) == 41
+    assert len(many) == len(few) < 20
+
+
+def test_a_failure_says_its_last_line_and_disables() -> None:
+    def fail() -> None:
+        raise ValueError("no such account")
+
+    task = daily(fail)
+    simulate("2 days")
+    second, first, coming = why(task)
+    assert first.headline == "failed after 0.0 s: ValueError: no such account"
+    assert first.detail == "the task was disabled by that"
+    assert first.decision == Decision.objects.get(kind="disabled")
+    assert str(second) == (
+        "the task was disabled: after a failure: ValueError: no such account"
+        " (since 2026-11-22 20:00:00)"
+    )
+    assert coming.headline == "nothing: the task is disabled: ValueError: no such account"
+
+
+def test_attempts_are_told_one_after_another() -> None:
+    def fail() -> None:
+        raise ValueError("not yet")
+
+    task = daily(fail, max_attempts=2, retry_delay=3600.0)
+    simulate(until="2026-11-22 20:10")
+    answer, coming = why(task)
+    assert answer.headline.startswith("attempt 2 waits until 2026-11-22 2")
+    assert "attempt 1 failed after 0.0 s: ValueError: not yet" in answer.detail
+    assert coming.headline == answer.headline
+    simulate("2 hours")
+    answer, _coming = why(task)
+    assert answer.headline.startswith("failed after")
+
+
+def test_a_request_tells_who_asked() -> None:
+    task = daily()
+    task.request_run(user("robin"))
+    assert why(task)[-1].headline == "runs as soon as possible: requested by robin"
+    run_due_jobs()
+    answer, _coming = why(task)
+    assert str(answer) == "succeeded after 0.0 s (requested by robin)"
+
+
+def test_a_request_that_was_taken_back() -> None:
+    task = daily()
+    task.request_run()
+    clock.move("1 minute")
+    task.cancel_request(user("robin"))
+    answer, _coming = why(task)
+    assert str(answer) == "requested, and taken back by robin at 2026-11-22 12:01:00"
+
+
+# What did not run
+
+
+def test_disabled_by_whom_and_why_and_until_when() -> None:
+    task = daily()
+    task.disable("moving house", user=user("anna"))
+    simulate("2 days")
+    task.enable(user("ben"))
+    expected = (
+        "the task was disabled by anna: moving house"
+        " (since 2026-11-22 12:00:00; enabled by ben at 2026-11-24 12:00:00)"
+    )
+    assert said(task, "2026-11-22 20:00") == said(task, "2026-11-23 20:00") == expected
+    assert why(task)[-1].due_at == datetime(2026, 11, 24, 19, tzinfo=UTC)
+
+
+def test_paused_until() -> None:
+    task = daily()
+    task.disable("on holiday", until=NOON + timedelta(days=3), user=user("anna"))
+    coming = why(task)[-1]
+    assert (coming.due_at, coming.detail) == (
+        NOON + timedelta(days=3), "until 2026-11-25 12:00:00",
+    )  # fmt: skip
+    simulate("1 day")
+    assert said(task, "2026-11-22 20:00") == (
+        "the task was disabled by anna: on holiday"
+        " (since 2026-11-22 12:00:00; until 2026-11-25 12:00:00)"
+    )
+    simulate("3 days")
+    assert "enabled at 2026-11-25 12:00:00" in said(task, "2026-11-22 20:00")
+    assert said(task, "2026-11-25 20:00") == "succeeded after 0.0 s"
+
+
+def test_disabled_in_the_form() -> None:
+    task = daily()
+    task.edited_by = user("anna")
+    task.disabled, task.disabled_reason = True, "not needed"
+    task.save()
+    clock.move("1 day")
+    assert said(task, "2026-11-22 20:00").startswith("the task was disabled by anna: not needed")
+
+
+def test_a_row_that_was_made_disabled() -> None:
+    task = daily(disabled=True, disabled_reason="Declared wrongly: every: 0")
+    clock.move("1 day")
+    assert said(task, "2026-11-22 20:00") == "the task was disabled: Declared wrongly: every: 0"
+    task.enable()
+    clock.move("1 day")
+    assert said(task, "2026-11-22 20:00").startswith("the task was disabled (enabled at")
+
+
+def test_still_running_which_job_since_when_and_where() -> None:
+    def slow() -> None:
+        clock.move("25 hours")
+
+    task = daily(slow, missed="skip")
+    simulate(until="2026-11-23 22:00")
+    answer = said(task, "2026-11-23 20:00")
+    assert answer.startswith("skipped: it came too late (1 skipped: missed instants are not made")
+    assert (
+        "the job of 2026-11-22 20:00:00 was still running, until 2026-11-23 21:00:00, on test"
+        in answer
+    )
+
+
+def test_still_running_right_now() -> None:
+    task = daily()
+    job = claimed(task)
+    Job.objects.filter(pk=job.pk).update(state="running", start_time=job.claimed_at)
+    clock.move(to="2026-11-23 20:10")
+    second, first, coming = why(task)
+    text = "still running: the job of 2026-11-22 20:00:00, since 2026-11-22 20:00:00, on web2"
+    assert str(second) == f"has not begun yet ({text})"
+    assert second.job == job
+    assert first.headline == "running since 2026-11-22 20:00:00 on web2"
+    assert str(coming) == f"is due ({text})"
+
+
+def claimed(task: BackgroundTask) -> Job:
+    """The job of 20:00, claimed by a daemon of its own."""
+    from linod import agenda
+
+    clock.move(to="2026-11-22 20:00")
+    terms = Terms("default", uuid.uuid4(), 30.0, "web2")
+    now = clock.active().now  # type: ignore[union-attr]
+    claims.claim(terms, agenda.peek("default", terms.owner, now, 10), 0, now)
+    return Job.objects.get(task=task)
+
+
+def test_an_attempt_that_was_lost_is_told_when_the_next_one_succeeded() -> None:
+    task = daily(rerun_lost=True, max_attempts=2)
+    lost = claimed(task)
+    Job.objects.filter(pk=lost.pk).update(state="running", start_time=lost.claimed_at)
+    clock.move("1 minute")
+    run_due_jobs()
+    run_due_jobs()
+    answer = said(task, "2026-11-22 20:00")
+    assert answer.startswith("succeeded after")
+    assert "lost before: its daemon was silent for a lease while the job ran; attempt 1" in answer
+
+
+def test_an_attempt_that_waited_when_its_task_was_disabled() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    task = daily(fail, max_attempts=2)
+    clock.move(to="2026-11-22 20:00")
+    run_due_jobs()
+    BackgroundTask.objects.get(pk=task.pk).disable("broken", user="anna")
+    assert said(task, "2026-11-22 20:00").startswith(
+        "cancelled by anna before it began: its task was disabled"
+    )
+
+
+def test_claimed_cancelled_and_given_back() -> None:
+    task = daily()
+    job = claimed(task)
+    assert said(task, "2026-11-22 20:00").startswith("taken at 2026-11-22 20:00:00 on web2, about")
+    job.cancel(user("anna"))
+    assert said(task, "2026-11-22 20:00") == "cancelled by anna before it began"
+
+
+def test_coalesced_and_into_which_job() -> None:
+    Daemon.objects.all().delete()
+    a_daemon("2026-11-21 10:00", "2026-11-22 19:00")
+    a_daemon("2026-11-25 09:00", "2026-11-30 09:00", "web2")
+    task = daily()
+    clock.move(to="2026-11-25 09:00")
+    (job,) = run_due_jobs()
+    third, second, first, _coming = why(task)
+    assert (third.job, second.job, first.job) == (job, job, job)
+    gap = "no daemon ran from 2026-11-22 19:00:00 (web1:7) until 2026-11-25 09:00:00 (web2:7)"
+    assert third.detail == f"it began 13 h late: {gap}; it stands for 2 missed instants as well"
+    assert str(second) == str(first)
+    assert str(first) == (
+        f"made up by the job of 2026-11-24 20:00:00: one run for 3 instants ({gap})"
+    )
+
+
+def test_skipped_with_its_policy() -> None:
+    task = daily(missed="once", missed_within=600)
+    clock.move(to="2026-11-23 09:00")
+    run_due_jobs()
+    answer = said(task, "2026-11-22 20:00")
+    assert answer == "skipped: it came too late (1 skipped: missed instants are not made up)"
+
+
+def test_no_daemon_alive() -> None:
+    Daemon.objects.all().delete()
+    task = daily()
+    clock.move(to="2026-11-22 20:05")
+    assert said(task, "2026-11-22 20:00") == "has not begun yet (no daemon has run yet)"
+    a_daemon("2026-11-22 19:00", "2026-11-22 19:59:30")
+    assert said(task, "2026-11-22 20:00") == (
+        "has not begun yet (no daemon has run since 2026-11-22 19:59:30 (web1:7))"
+    )
+    assert str(why(task)[-1]) == ("is due (no daemon has run since 2026-11-22 19:59:30 (web1:7))")
+    Daemon.objects.update(state="running", last_seen_at="2026-11-22T18:59:45Z")
+    clock.move(to="2026-11-22 20:00:00")
+    assert (
+        said(task, "2026-11-22 20:00") == "is about to begin"
+    )  # its last sign of life is 15 s old
+
+
+def test_an_unknown_procedure() -> None:
+    task = daily()
+    BackgroundTask.objects.filter(pk=task.pk).update(procedure="of_a_newer_release")
+    clock.move("1 day")
+    expected = "the procedure of_a_newer_release is unknown here"
+    assert said(task, "2026-11-22 20:00") == f"has not begun yet ({expected})"
+    assert why(task)[-1].detail == expected
+
+
+def test_waiting_for_the_one_that_goes_before() -> None:
+    first = daily(name="first")
+    declare(lambda: None, "second", run_after="first")
+    second = BackgroundTask.objects.create(
+        procedure=Procedures.second, every_unit="daily", start_time=time(20)
+    )
+    job = claimed(first)
+    Job.objects.filter(pk=job.pk).update(state="running", start_time=job.claimed_at)
+    clock.move("1 minute")
+    run_due_jobs()
+    assert said(second, "2026-11-22 20:00") == (
+        "has not begun yet (first ran, which goes before it)"
+    )
+
+
+def test_lost_with_its_daemon_and_taken_over() -> None:
+    task = daily()
+    lost = claimed(task)
+    Job.objects.filter(pk=lost.pk).update(state="running", start_time=lost.claimed_at)
+    clock.move("1 minute")
+    run_due_jobs()
+    assert said(task, "2026-11-22 20:00") == (
+        "lost: its daemon was silent for a lease while the job ran"
+    )
+    other = daily(name="other")
+    BackgroundTask.objects.filter(pk=other.pk).update(next_run_at=NOON + timedelta(hours=8))
+    claimed(other)
+    clock.move("1 minute")
+    run_due_jobs()
+    assert "another daemon took it over: its daemon was silent" in said(other, "2026-11-22 20:00")
+
+
+def test_a_rule_that_cannot_be_used() -> None:
+    task = daily()
+    BackgroundTask.objects.filter(pk=task.pk).update(every=0)
+    clock.move(to="2026-11-22 20:00")
+    run_due_jobs()
+    clock.move("1 hour")
+    answer = said(task, "2026-11-22 20:00")
+    assert answer.startswith("it could not run, and the task was disabled: every: give a whole")
+
+
+# Changed rules, changed clocks
+
+
+def test_edited_by_whom_before_and_after_the_instant() -> None:
+    task = daily()
+    task.edited_by = user("anna")
+    task.start_time = time(21)
+    task.save()
+    clock.move(to="2026-11-22 22:00")
+    early = said(task, "2026-11-22 20:00")
+    assert early == "the rule was changed by anna before, at 2026-11-22 12:00:00: Start time"
+    task = BackgroundTask.objects.get()
+    task.start_time = time(23)
+    task.save()
+    late = said(task, "2026-11-22 21:00")
+    assert late.startswith("it waited when the rule was changed at 2026-11-22 22:00:00: Start time")
+    edits = [answer for answer in why(task) if answer.due_at is None]
+    assert [str(edit) for edit in edits] == [
+        "the rule was changed: Start time", "the rule was changed by anna: Start time",
+    ]  # fmt: skip
+    answers = why(task, "2026-11-22 19:00")
+    assert "what it named before is known only where it left a trace" in str(answers)
+
+
+def test_it_waited_when_it_was_disabled() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:30")
+    task.disable("not today", user=user("anna"))
+    clock.move("1 hour")
+    assert said(task, "2026-11-22 20:00") == (
+        "it waited when the task was disabled by anna at 2026-11-22 20:30:00: not today"
+    )
+
+
+def test_moved_by_the_clocks_in_spring() -> None:
+    Daemon.objects.update(last_seen_at="2028-01-01T00:00Z")
+    task = daily(start_time=time(2, 30))
+    clock.move(to="2027-03-27 12:00")
+    run_due_jobs()
+    simulate("1 day")
+    answer, _coming = why(task, "2027-03-28 03:30")
+    moved = "moved by a clock change: the clocks leave out 02:30:00"
+    assert str(answer) == f"succeeded after 0.0 s ({moved})"
+    # 02:30 does not exist; before the change it would have been the same moment.
+    assert str(why(task, "2027-03-28 02:30")[0]) == str(answer)
+
+
+def test_once_only_when_the_clocks_show_it_twice() -> None:
+    Daemon.objects.update(last_seen_at="2028-01-01T00:00Z")
+    task = daily(start_time=time(2, 30))
+    clock.move(to="2027-10-30 12:00")
+    run_due_jobs()
+    simulate("1 day")
+    twice = "a clock change shows this time twice: the first one counts"
+    assert said(task, "2027-10-31T02:30+02:00") == f"succeeded after 0.0 s ({twice})"
+    answers = why(task, "2027-10-31T02:30+01:00")
+    assert answers[0].headline == "nothing was due"
+    assert answers[0].detail.startswith(twice)
+
+
+def test_the_clock_of_the_database_jumped() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:30")
+    Decision.objects.record(Decision.Kind.CLOCK_JUMPED, reason="it jumped by +1800.0 s")
+    run_due_jobs()
+    assert said(task, "2026-11-22 20:00") == (
+        "succeeded after 0.0 s (it began 30 min late: it jumped by +1800.0 s)"
+    )
+
+
+# What is no instant
+
+
+def test_nothing_was_due_then_and_what_was_before_and_after() -> None:
+    task = daily()
+    simulate("2 days")
+    after, nothing, before, _coming = why(task, "2026-11-23 12:00")
+    assert str(nothing) == "nothing was due (its rule is: every day at 20:00)"
+    assert [each.due_at.day for each in (before, after) if each.due_at] == [22, 23]
+
+
+def test_before_the_rule_began_after_now_and_without_a_rule() -> None:
+    task = daily()
+    assert "its rule begins at 2026-11-22 20:00:00" in str(why(task, "2026-11-01 20:00")[0])
+    assert said(task, "2026-12-24 20:00") == "is still to come"
+    task.disable("for good")
+    assert said(task, "2026-12-24 20:00") == "is still to come, but the task is disabled"
+    never = make_task(noop, "never")
+    answer, coming = why(never, "2026-11-22 11:00")
+    assert answer.detail == "the task has no recurrence"
+    assert str(coming) == "nothing (the task has no recurrence)"
+
+
+def test_an_ended_rule() -> None:
+    task = daily(max_events=1)
+    simulate("3 days")
+    answer, coming = why(task)
+    assert answer.headline == "succeeded after 0.0 s"
+    assert str(coming) == "nothing (its rule names no further instant)"
+
+
+def test_rows_that_are_gone_are_admitted() -> None:
+    task = daily()
+    simulate("3 days")
+    Job.objects.filter(due_at=NOON + timedelta(days=1, hours=8)).delete()
+    assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
+
+
+def test_it_writes_nothing() -> None:
+    task = daily()
+    simulate("1 day")
+    with CaptureQueriesContext(connection) as seen:
+        why(task)
+    assert {query["sql"].split()[0] for query in seen} == {"SELECT"}
+
+
+# At the terminal
+
+
+def test_the_command_s_lines() -> None:
+    task = daily(name="send_summary")
+    simulate("2 days")
+    task.disable("on \x1b[31mholiday", user=user("anna"))
+    assert answers.answers("default", "send_summary", None).splitlines() == [
+        f"{task}: every day at 20:00 (Europe/Brussels)",
+        "2026-11-23 20:00:00  succeeded after 0.0 s",
+        "2026-11-22 20:00:00  succeeded after 0.0 s",
+        "next: nothing: the task is disabled by anna: on \\x1b[31mholiday",
+    ]
+    at = answers.answers("default", f"#{task.pk}", "20:00").splitlines()
+    assert at[1:2] == ["2026-11-23 20:00:00  succeeded after 0.0 s"]
+    assert answers.answers("default", str(task.pk), "2026-11-22T19:00Z").splitlines()[1] == (
+        "2026-11-22 20:00:00  succeeded after 0.0 s"
+    )
+
+
+def test_a_time_of_day_is_the_task_s_own() -> None:
+    task = daily(time_zone="Asia/Tokyo", start_time=time(6))
+    simulate("1 day")
+    assert answers.answers("default", task.name, "6:00").splitlines() == [
+        f"{task}: every day at 06:00 (Asia/Tokyo)",
+        "2026-11-23 06:00:00  succeeded after 0.0 s",
+        "next: 2026-11-24 06:00:00  runs",
+    ]
+
+
+def test_every_task_of_that_name_is_told_about() -> None:
+    first = daily(name="summary")
+    second = BackgroundTask.objects.create(procedure="summary", name="weekly summary")
+    heads = [f"{first}: every day at 20:00", f"{second}: no recurrence"]
+    told = answers.answers("default", "summary", None)
+    assert [head in told for head in heads] == [True, True]
+    assert heads[1] in answers.answers("default", "weekly summary", None)
+    assert heads[0] not in answers.answers("default", "weekly summary", None)
+
+
+def test_what_cannot_be_found_is_one_line_with_the_near_name() -> None:
+    daily(name="send_summary")
+    with pytest.raises(UnknownProcedure, match="'send_sumary', did you mean send_summary"):
+        answers.answers("default", "send_sumary", None)
+    with pytest.raises(UnknownProcedure, match="no background task '#99999'"):
+        answers.answers("default", "#99999", None)
+
+
+@pytest.mark.parametrize("text", ["25:00", "yesterday", "2026-02-30 20:00", "20", ""])
+def test_what_is_no_moment_is_one_line(text: str) -> None:
+    daily(name="send_summary")
+    with pytest.raises(NoMoment, match="no moment such as 20:00 or 2026"):
+        answers.answers("default", "send_summary", text)
+    with pytest.raises(NoMoment, match="has no time of day"):
+        answers.answers("default", "send_summary", "2026-11-22")

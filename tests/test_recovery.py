@@ -1,0 +1,151 @@
+"""What a daemon does after a fault: each test is a defect that tests/faults found once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+from django.test import override_settings
+
+from linod import agenda, claims, clock
+from linod.bridge import Bridge
+from linod.claims import Terms
+from linod.conf import config
+from linod.history import Decision, Job
+from linod.models import BackgroundTask
+from linod.scheduler import Offset, Scheduler
+from tests.daemons import (
+    empty_site,
+    ended_jobs,
+    make_task,
+    running_daemon,
+)
+from tests.waiting import DEADLINE, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _site() -> Iterator[None]:
+    with empty_site():
+        yield
+
+
+def test_a_body_that_ends_while_a_turn_fails_does_not_begin_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its row still says that it runs, and it is not among the running bodies any more."""
+    began: list[int] = []
+    may_end, cut = threading.Event(), threading.Event()
+
+    def body(ar: Any) -> None:
+        began.append(1)
+        may_end.wait(DEADLINE)
+
+    make_task(body, "interrupted").request_run()
+    original = agenda.agenda
+
+    with running_daemon() as (daemon,):
+        wait_until(lambda: began, "the body begins")
+        scheduler = daemon.daemon.scheduler
+
+        def fail_once(*args: Any) -> Any:
+            if not cut.is_set():
+                may_end.set()
+                wait_until(lambda: scheduler.executor.has_ended, "the body ends")
+                cut.set()
+                raise OperationalError("the connection is gone")
+            return original(*args)
+
+        monkeypatch.setattr(agenda, "agenda", fail_once)
+        daemon.loop.call_soon_threadsafe(scheduler.look_now)
+        (job,) = ended_jobs()
+    assert cut.is_set()
+    assert job.state == "succeeded"
+    assert began == [1]
+
+
+def test_the_next_attempt_may_run_beside_the_former_one_s_body() -> None:
+    """A job that was taken over comes back to the daemon whose body still runs."""
+    may_end = [threading.Event(), threading.Event()]
+    began: list[int] = []
+
+    def body(ar: Any) -> None:
+        number = len(began)
+        began.append(number)
+        may_end[number].wait(DEADLINE)
+
+    task = make_task(body, "repeatable", rerun_lost=True, max_attempts=2)
+    task.request_run()
+    with running_daemon():
+        wait_until(lambda: len(began) == 1, "the first attempt begins")
+        running = Job.objects.get()
+        Job.objects.filter(pk=running.pk).update(lease_until=clock.db_now() - timedelta(seconds=1))
+        claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0))
+        wait_until(lambda: len(began) == 2, "the second attempt begins")
+        may_end[0].set()
+        wait_until(lambda: Job.objects.running().exists(), "the second attempt still runs")
+        may_end[1].set()
+        (job,) = ended_jobs()
+    assert (job.state, job.attempt) == ("succeeded", 2)
+
+
+def test_what_was_claimed_in_a_turn_longer_than_the_lease_begins_only_if_it_is_still_mine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever was frozen between the claim's COMMIT and the begin of the bodies looks again."""
+    ran: list[int] = []
+    taken = make_task(lambda ar: ran.append(ar.task.pk), "taken")
+    kept = make_task(lambda ar: ran.append(ar.task.pk), "kept")
+    frozen = threading.Event()
+    original = claims.claim
+
+    def claim_and_freeze(*args: Any) -> Any:
+        got = original(*args)
+        if not frozen.is_set() and len(got) == 2:
+            frozen.set()
+            threading.Event().wait(1.8)
+            past = clock.db_now() - timedelta(seconds=1)
+            Job.objects.filter(task=taken).update(lease_until=past)
+            claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0))
+        return got
+
+    for task in (taken, kept):
+        BackgroundTask.objects.filter(pk=task.pk).update(requested_at=clock.db_now())
+    monkeypatch.setattr(claims, "claim", claim_and_freeze)
+    with override_settings(LINOD={**settings.LINOD, "LEASE": 2.0}), running_daemon():
+        ended_jobs(2)
+    assert frozen.is_set()
+    assert ran == [kept.pk]
+    assert Job.objects.get(task=taken).state == "lost"
+    assert Job.objects.get(task=kept).state == "succeeded"
+
+
+def test_an_answer_that_took_long_is_no_jump_of_the_clock() -> None:
+    """Who was frozen while it asked for the time cannot tell to which moment the answer belongs."""
+    terms = Terms("default", uuid.uuid4(), lease=3.0)
+
+    async def look() -> tuple[float, float]:
+        bridge = Bridge("default")
+        scheduler = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
+        seen = await bridge.call(agenda.agenda, "default", terms.owner)
+        late = replace(seen, now=seen.now - timedelta(seconds=2), doubt=2.0)
+        before = scheduler.offset.moment()
+        await scheduler._set_clock(late)
+        after = scheduler.offset.moment()
+        await scheduler._set_clock(replace(late, doubt=0.0))
+        bridge.close()
+        return (after - before).total_seconds(), (scheduler.offset.moment() - after).total_seconds()
+
+    doubtful, plain = asyncio.run(look())
+    assert 0 <= doubtful < 1
+    assert plain < -1
+    assert Decision.objects.filter(kind="clock_jumped").count() == 1

@@ -1,0 +1,177 @@
+"""The protocol on its worst days: lost answers, clocks that are set, rows gone bad."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linod import agenda, claims, clock, scheduler
+from linod.daemon import Daemon
+from linod.history import Job, JobLog
+from linod.models import BackgroundTask
+from linod.procedures import Procedures
+from linod.scheduler import Offset, Scheduler
+from linod.testing.engine import Engine
+from tests.daemons import make_due, make_task, only_these_procedures
+from tests.test_claims import claim_all, noop, secondly, terms
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with only_these_procedures():
+        BackgroundTask.objects.all().delete()
+        yield
+
+
+def loop_of(**values: Any) -> Any:
+    """As much of a scheduler as one of its functions needs."""
+    return SimpleNamespace(terms=terms(), offset=Offset(clock.db_now()), **values)
+
+
+def test_a_piece_of_log_whose_commit_was_not_answered_is_stored_once() -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.tend(mine, [(job, 0, "one\n", None)])
+    claims.tend(mine, [(job, 0, "one\n", None), (job, 1, "three\n", None)])
+    claims.tend(mine, [(job, 0, "one\ntwo\n", None)])
+    assert list(JobLog.objects.order_by("n").values_list("text", flat=True)) == [
+        "one\ntwo\n", "three\n",
+    ]  # fmt: skip
+
+
+def test_a_claim_whose_commit_was_not_answered_is_kept_alive() -> None:
+    """The daemon does not know of it yet; its heart must beat for it."""
+    engine = Engine()
+    make_due(secondly(), ago=1)
+    claim_all(engine.terms)
+    expired = clock.db_now() - timedelta(seconds=1)
+    Job.objects.update(lease_until=expired)
+    daemon: Any = SimpleNamespace(
+        scheduler=engine, terms=engine.terms, using="default", owner=engine.terms.owner
+    )
+    Daemon._beat(daemon)
+    assert Job.objects.get().lease_until == expired  # an idle daemon does not ask
+    engine.bridge.failures += 1
+    Daemon._beat(daemon)
+    assert Job.objects.filter(lease_until__gt=clock.db_now()).exists()
+
+
+def test_what_passed_the_gate_unheard_begins_only_while_the_leases_are_trusted() -> None:
+    """After an outage that was longer than a lease anybody may take it over at any moment."""
+    engine = Engine()
+    engine.only_before = clock.db_now()
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(engine.terms)
+    engine.bridge.failures += 1
+    engine.is_trusted = lambda: False
+    assert engine._turn([], set()).started == []
+    engine.is_trusted = lambda: True
+    assert [each.id for each in engine._turn([], set()).started] == [job.id]
+
+
+def test_a_rule_that_cannot_be_answered_does_not_end_the_daemon() -> None:
+    bad, good = secondly("bad"), secondly("good")
+    now = clock.db_now()
+    for task in (bad, good):
+        task.disable("holidays", until=now)
+    BackgroundTask.objects.filter(pk=bad.pk).update(every=0)
+    Scheduler._enable(loop_of(), now)
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.disabled, bad.disabled_until) == (True, None)
+    assert "every" in bad.disabled_reason
+    assert not good.disabled
+    assert good.next_run_at is not None
+
+
+def test_who_waits_for_an_earlier_one_does_not_hide_the_others() -> None:
+    make_due(secondly("early"), ago=50)
+    claim_all(terms())
+    late, other = secondly("late"), secondly("other")
+    Procedures.registry["late"].run_after = ("early",)
+    make_due(late, ago=40)
+    make_due(other, ago=30)
+    now = clock.db_now()
+    found = agenda.peek("default", uuid.uuid4(), now, 1)
+    assert [candidate.task_id for candidate in found] == [other.pk]
+
+
+def test_an_earlier_one_counts_also_when_it_is_beyond_the_look() -> None:
+    late, early = secondly("late"), secondly("early")
+    Procedures.registry["late"].run_after = ("early",)
+    make_due(late, ago=40)
+    make_due(early, ago=30)
+    now = clock.db_now()
+    found = agenda.peek("default", uuid.uuid4(), now, 1)
+    assert [candidate.task_id for candidate in found] == [early.pk]
+
+
+def test_nothing_is_reclaimed_by_a_clock_that_was_just_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_due(secondly(), ago=1)
+    (job,) = claim_all(terms())
+    loop = loop_of()
+    set_clock = clock.source
+    monkeypatch.setattr(clock, "source", lambda c: set_clock(c) + timedelta(hours=2))
+    assert Scheduler._reclaim(loop) == []
+    assert Job.objects.get().state == "running"
+    loop.offset = Offset(clock.db_now())  # a lease later the loop knows the new time
+    Scheduler._reclaim(loop)
+    assert Job.objects.get(pk=job.id).state == "lost"
+
+
+def test_a_dead_daemon_s_job_is_given_up_also_by_who_does_not_know_the_procedure() -> None:
+    make_due(make_task(noop, "gone", every_unit="secondly", every=10), ago=1)
+    claim_all(terms(lease=-1.0))
+    del Procedures.registry["gone"]
+    claims.reclaim(terms())
+    job = Job.objects.get()
+    assert (job.state, job.active_task) == ("lost", None)
+
+
+def test_what_passed_the_gate_unheard_is_given_back_at_the_stop() -> None:
+    for name in "ab":
+        make_due(secondly(name), ago=1)
+    mine = terms()
+    unheard, begun = claim_all(mine)
+    daemon: Any = SimpleNamespace(terms=mine)
+    Daemon._give_back(daemon, {begun.key})
+    job = Job.objects.get(pk=unheard.id)
+    assert (job.state, job.owner, job.active_task, job.start_time) == ("waiting", None, None, None)
+    assert Job.objects.get(pk=begun.id).state == "running"
+
+
+def test_the_rows_are_asked_again_in_the_lease_after_a_failure_and_not_by_an_idle_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, asked = [1000.0], list[float]()
+
+    def held(terms: claims.Terms) -> list[Any]:
+        asked.append(now[0])
+        return []
+
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(claims, "held", held)
+    engine = Engine()
+    engine.only_before = clock.db_now()
+    step = engine.terms.lease * 0.34
+
+    def turns(count: int) -> None:
+        for _ in range(count):
+            now[0] += step
+            engine._turn([], set())
+
+    turns(6)
+    assert asked == []
+    engine.bridge.failures += 1
+    turns(12)
+    first = 1000.0 + 7 * step
+    assert asked == pytest.approx([first + n * step for n in range(4)])
