@@ -14,6 +14,7 @@ import argparse
 import importlib
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.faults import servers
+from tests.faults.world import BROKEN
 
 if TYPE_CHECKING:
     from tests.faults.world import Finding
@@ -57,13 +59,17 @@ def main() -> int:
         return max((together(*group, given) for group in groups), default=0)
     options = ["--size", str(given.size)] + (["--seed", str(given.seed)] if given.seed else [])
     if given.size >= 1:
-        held = [each(((p,), d), options) for group, d in groups for p in group]
-        return int(not all(held))
-    held = [
-        beside([(tuple(p for p in group if p in some), d) for group, d in groups], count, options)
-        for count, some in BESIDE.items()
-    ]
-    return int(not all(held))
+        broken = [line for group, d in groups for p in group for line in each(((p,), d), options)]
+    else:
+        broken = [
+            line
+            for count, some in BESIDE.items()
+            for line in beside(
+                [(tuple(p for p in group if p in some), d) for group, d in groups], count, options
+            )
+        ]
+    say("\n".join(["Broken:", *broken]) if broken else "All held.")
+    return int(bool(broken))
 
 
 def promises(text: str) -> tuple[str, ...]:
@@ -74,22 +80,35 @@ def promises(text: str) -> tuple[str, ...]:
     return found
 
 
-def beside(groups: Sequence[Group], count: int, options: list[str]) -> bool:
-    """So many groups at a time; whether all held."""
+def beside(groups: Sequence[Group], count: int, options: list[str]) -> list[str]:
+    """So many groups at a time; what did not hold."""
     with ThreadPoolExecutor(count) as pool:
-        return all(
-            list(pool.map(lambda group: each(group, options), filter(itemgetter(0), groups)))
-        )
+        found = pool.map(lambda group: each(group, options), filter(itemgetter(0), groups))
+        return [line for broken in found for line in broken]
 
 
-def each(group: Group, options: list[str]) -> bool:
-    """A group in a process of its own; whether it held. What it says is shown at its end."""
+def each(group: Group, options: list[str]) -> list[str]:
+    """A group in a process of its own; what did not hold. What it says is shown at its end."""
     command = [sys.executable, "-m", "tests.faults", ",".join(group[0]), group[1], *options]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     say(done.stdout.rstrip())
-    return done.returncode == 0
+    return broken_lines(done.stdout) if done.returncode else []
+
+
+def broken_lines(said: str) -> list[str]:
+    """What tells of broken promises, to stand at the end of a long log: that is read first."""
+    found = []
+    for section in re.split(r"^(?=P\d+ \w+: )", said.rstrip(), flags=re.MULTILINE):
+        heading, *lines = section.splitlines() or [""]
+        if not heading:
+            continue
+        if not re.search(r"^    took ", section, re.MULTILINE):
+            found += [heading, *lines[-5:]]  # an error ended it
+        elif any(line.endswith(BROKEN) for line in lines):
+            found += [heading, *(x for x in lines if x.endswith(BROKEN) or x.startswith("    ! "))]
+    return found
 
 
 def module(promise: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.faults.__main__ import broken_lines
 from tests.faults.history import DecisionRow, JobRow, Verdict, check
 from tests.faults.journal import BEGIN, END, Line
 from tests.faults.schedules import Schedule
@@ -101,3 +102,18 @@ def test_a_further_attempt_may_begin_beside_the_lost_one() -> None:
     assert kinds(judge(rows, lines)) == {"outcome"}  # ran in 8, and is recorded as 7's
     rows[-1] = row(1050, attempt=2, owner="other")
     assert judge(rows, lines).violations == []
+
+
+def test_a_long_log_ends_with_what_did_not_hold() -> None:
+    held = "P1 sqlite: A title (seed 1, size 0.02)\n    missing 0 (limit 0)\n    took 2 s\n"
+    broken = "P2 sqlite: Another\n    ! task 3: nobody ran 1020\n    kills 6\n"
+    broken += "    missing 1 (limit 0)  BROKEN\n    took 2 s\n"
+    ended = "P3 sqlite: A third\nTraceback:\n  here\nOSError: no\n"
+    assert broken_lines(held) == []
+    assert broken_lines(broken + held + ended) == [
+        "P2 sqlite: Another",
+        "    ! task 3: nobody ran 1020",
+        "    missing 1 (limit 0)  BROKEN",
+        *ended.splitlines(),
+    ]
+    assert broken_lines("OSError: no\n") == ["OSError: no"]

@@ -19,6 +19,9 @@ from tests.faults.journal import Line
 from tests.faults.schedules import Schedule
 from tests.faults.servers import Server
 
+#: Ends the line of a figure that is beyond its limit.
+BROKEN = "BROKEN"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -31,7 +34,7 @@ class Finding:
 
     def __str__(self) -> str:
         limit = f" (limit {self.limit})" if self.limit else ""
-        return f"{self.what} {self.value}{limit}{'' if self.held else '  BROKEN'}"
+        return f"{self.what} {self.value}{limit}{'' if self.held else f'  {BROKEN}'}"
 
 
 def none(what: str, count: int) -> Finding:
