@@ -31,7 +31,7 @@ from linod.history import Daemon
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.status import distance_text
-from linod.sync import DECLARED_WRONGLY
+from linod.sync import says_declared_wrongly
 
 #: How many tasks of a kind are named.
 NAMED = 10
@@ -113,7 +113,7 @@ def _put_aside(using: str) -> Iterator[Finding]:
         words = {"task": task, "reason": task.disabled_reason}
         yield Finding(False, _("%(task)s was disabled by its failures: %(reason)s") % words)
     for task in disabled.exclude(disabled_reason="").order_by("seqno", "pk"):
-        if task.disabled_reason.startswith(DECLARED_WRONGLY):
+        if says_declared_wrongly(task.disabled_reason):
             words = {"task": task, "reason": task.disabled_reason}
             yield Finding(False, _("%(task)s is disabled. %(reason)s") % words)
             continue

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Max
+from django.utils import translation
+from django.utils.translation import gettext as _
 
 from linod import transactions
 from linod.conf import config
@@ -16,8 +19,16 @@ from linod.procedures import Procedure, Procedures
 
 logger = logging.getLogger("linod")
 
-#: How the reason begins with which a wrong declaration disables its task.
-DECLARED_WRONGLY = "Declared wrongly"
+
+def says_declared_wrongly(reason: str) -> bool:
+    """Whether a wrong declaration disabled the task, by the reason that its row gives.
+
+    Known in English, the language that is active and that of the site.
+    """
+    text = "Declared wrongly: %(faults)s"
+    with translation.override(settings.LANGUAGE_CODE):
+        texts = {text, _(text)}
+    return any(reason.startswith(known.partition("%(")[0]) for known in {*texts, _(text)})
 
 
 def sync(using: str | None = None) -> list[BackgroundTask]:
@@ -54,9 +65,12 @@ def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
     }
     task = BackgroundTask(procedure=procedure, seqno=seqno, **values)
     task._state.db = using
-    faults = _faults(task)
+    # What is stored is in the language of the site; ``migrate`` has switched all of them off.
+    with translation.override(settings.LANGUAGE_CODE):
+        faults = _faults(task)
+        reason = _("Declared wrongly: %(faults)s") % {"faults": "; ".join(faults)}
     if faults:
-        task.disabled, task.disabled_reason = True, f"{DECLARED_WRONGLY}: {'; '.join(faults)}"
+        task.disabled, task.disabled_reason = True, reason
         remedy = "mend it and delete the task, or edit the task and enable it"
         logger.error("Procedure %s is disabled. %s (%s)", procedure, task.disabled_reason, remedy)
     task.save(using=using)

@@ -11,11 +11,13 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 from django.forms.models import model_to_dict
+from django.test import override_settings
+from django.utils import translation
 
 from linod import clock
 from linod.models import BackgroundTask
 from linod.procedures import declare
-from linod.sync import sync
+from linod.sync import says_declared_wrongly, sync
 from tests.daemons import only_these_procedures
 
 
@@ -133,6 +135,19 @@ def test_a_wrong_declaration_gives_a_disabled_row_that_says_why(
     said = record.getMessage()
     assert said.startswith(f"Procedure wrong is disabled. {wrong.disabled_reason} (mend it and ")
     assert sync() == []
+
+
+def test_the_reason_is_in_the_language_of_the_site() -> None:
+    declare(lambda: None, "wrong", every_unit="daily", every=0)
+    with override_settings(LANGUAGE_CODE="de"), translation.override(None):  # as migrate does
+        (wrong,) = sync()
+        assert says_declared_wrongly(wrong.disabled_reason)
+    assert wrong.disabled_reason.startswith("Falsch deklariert: every: ")
+    assert not says_declared_wrongly(wrong.disabled_reason)
+    with translation.override("de"):
+        assert says_declared_wrongly(wrong.disabled_reason)
+        assert says_declared_wrongly("Declared wrongly: every: 0")
+    assert not says_declared_wrongly("noisy")
 
 
 @pytest.mark.django_db(transaction=True)
