@@ -40,8 +40,9 @@ MAX_WAIT, ANSWER_AGE = 0.03, 0.25
 CHUNK = 64 * 1024
 #: Seconds for which records are collected under load; a first one, and a warning, go at once.
 LINGER = 0.002
-#: Seconds between two looks of the keeper while something is unacknowledged.
-LOOK = 0.005
+#: Seconds between two looks while something is unacknowledged; and between those that follow the
+#: first one, when somebody waits for it.
+LOOK, LOOK_AGAIN = 0.005, 0.001
 #: Seconds between two tries to connect: from, to.
 BACK_OFF = (0.02, 0.4)
 #: Seconds after which a keeper with nothing to do ends; the next record starts another one.
@@ -146,15 +147,16 @@ class Sender:
         For a server that is not there it waits ``PATIENCE_ALONE``, and not at all where none has
         ever been.
         """
-        begin = time.monotonic()
+        begin, pause = time.monotonic(), LOOK
         while not self._step(last=True):
             patience = seconds
             if self._socket is None:
                 alone = PATIENCE_ALONE if self.path.with_name(LOCK).exists() else 0.0
-                patience = min(seconds, alone)
+                patience, pause = min(seconds, alone), LOOK
             if time.monotonic() - begin >= patience:
                 return False
-            self._closing.wait(LOOK)
+            self._closing.wait(pause)
+            pause = LOOK_AGAIN
         return True
 
     def _step(self, *, last: bool = False) -> bool:
