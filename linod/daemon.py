@@ -319,8 +319,8 @@ class Daemon:
         self.scheduler.unrecorded = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.bridge.insist(claims.finish, self.terms, ended)
-                self.scheduler.report_ends(ended)
+                refused = await self.bridge.insist(claims.finish, self.terms, ended)
+                self.scheduler.report_ends(ended, refused)
                 return
         logger.error("%d outcomes could not be recorded: no database", len(ended))
 

@@ -394,14 +394,15 @@ class Scheduler:
         return min(poll, left if left <= SOON else left - SOON * 0.75)
 
     def _report(self, turn: Turn, ended: Sequence[Finished]) -> None:
-        for each in turn.refused:
-            logger.warning("%s was taken over; its outcome was dropped", each.job.label)
-        self.report_ends([e for e in ended if e not in turn.refused] if turn.refused else ended)
+        self.report_ends(ended, turn.refused)
         if turn.started:
             signals.jobs_started.send(Scheduler, jobs=turn.started)
 
-    def report_ends(self, recorded: Sequence[Finished]) -> None:
-        """Tell the receivers what was recorded."""
+    def report_ends(self, ended: Sequence[Finished], refused: Sequence[Finished]) -> None:
+        """Tell the receivers what was recorded, and the log what was refused."""
+        for each in refused:
+            logger.warning("%s was taken over; its outcome was dropped", each.job.label)
+        recorded = [each for each in ended if each not in refused] if refused else ended
         if recorded:
             self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
             signals.jobs_finished.send(Scheduler, outcomes=recorded)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.db.models import F
 from django.test import override_settings
 
-from linod import claims, clock, executor, retention, scheduler, wakeup
+from linod import claims, clock, executor, retention, scheduler, signals, wakeup
 from linod import daemon as process
 from linod.bridge import Bridge
 from linod.conf import config
@@ -434,6 +435,38 @@ def test_a_stop_waits_for_what_runs() -> None:
     go_on.set()
     assert daemon.join() == 0
     assert Job.objects.get().state == "succeeded"
+
+
+def test_a_stop_drops_the_outcome_of_what_was_taken_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    told: list[object] = []
+
+    def slow(ar: Any) -> None:
+        """Take its time."""
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    def tell(outcomes: list[object], **kwargs: object) -> None:
+        told.extend(outcomes)
+
+    make_task(slow).request_run()
+    signals.jobs_finished.connect(tell)
+    try:
+        daemon = DaemonThread().start()
+        assert begun.wait(DEADLINE)
+        daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
+        wait_until(lambda: daemon.daemon.scheduler.stopping, "it stops claiming")
+        lost = {"state": "lost", "active_task": None, "lease_until": None, "owner": None}
+        assert Job.objects.update(fence=F("fence") + 1, **lost) == 1
+        go_on.set()
+        assert daemon.join() == 0
+    finally:
+        signals.jobs_finished.disconnect(tell)
+    assert Job.objects.get().state == "lost"
+    assert any("was taken over; its outcome was dropped" in r.message for r in caplog.records)
+    assert told == []
 
 
 @override_settings()
