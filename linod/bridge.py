@@ -8,7 +8,7 @@ import logging
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -35,6 +35,11 @@ class Bridge:
         self._work: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anybody works on what it is given; a lack of memory may end the thread."""
+        return self._thread.is_alive()
 
     async def call(self, action: Callable[..., Value], *args: Any) -> Value:
         """The result of ``action(*args)``; it goes on even when the caller is cancelled."""
@@ -77,19 +82,29 @@ class Bridge:
         self._thread.join(timeout=patience)
 
     def _serve(self) -> None:
-        while (item := self._work.get()) is not None:
-            loop, future, action, args = item
-            try:
-                transactions.bound_session(self.using)
-                value = action(*args)
-            except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
-                if transactions.is_passing(error):
-                    self.failures += 1
-                    connections[self.using].close()
-                _deliver(loop, future, None, error)
-            else:
-                _deliver(loop, future, value, None)
-        connections[self.using].close()
+        try:
+            while (item := self._work.get()) is not None:
+                self._do(*item)
+        finally:
+            connections[self.using].close()
+
+    def _do(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Any],
+        action: Callable[..., Any],
+        args: Sequence[Any],
+    ) -> None:
+        try:
+            transactions.bound_session(self.using)
+            value = action(*args)
+        except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
+            if transactions.is_passing(error):
+                self.failures += 1
+                connections[self.using].close()
+            _deliver(loop, future, None, error)
+        else:
+            _deliver(loop, future, value, None)
 
 
 def _deliver(

@@ -99,6 +99,7 @@ class Daemon:
         )
         self.notifier = Notifier()
         self._stop = asyncio.Event()
+        self._broken = asyncio.Event()
         self._stop_asked: float | None = None
 
     @property
@@ -207,8 +208,9 @@ class Daemon:
         work = asyncio.create_task(self.scheduler.run(), name="linod-scheduler")
         upkeep = asyncio.create_task(self.scheduler.upkeep(), name="linod-upkeep")
         asked = asyncio.create_task(self._stop.wait(), name="linod-stop")
+        broken = asyncio.create_task(self._broken.wait(), name="linod-broken")
         done, _pending = await asyncio.wait(
-            {work, upkeep, asked}, return_when=asyncio.FIRST_COMPLETED
+            {work, upkeep, asked, broken}, return_when=asyncio.FIRST_COMPLETED
         )
         self.scheduler.stop()
         self.notifier.tell("STOPPING=1", self._about())
@@ -217,8 +219,12 @@ class Daemon:
             if task in done and not task.cancelled() and task.exception() is not None:
                 logger.critical("linod failed and ends", exc_info=task.exception())
                 code = BROKEN
+        if broken in done:
+            logger.critical("linod fails and ends: its thread for the database has ended")
+            code = BROKEN
         upkeep.cancel()
         asked.cancel()
+        broken.cancel()
         # The turn that is under way brings what it claimed; it must not be cut in the middle.
         await asyncio.wait({work}, timeout=LAST_TURN)
         # Later its answer begins nothing: what it claimed is given back.
@@ -255,6 +261,10 @@ class Daemon:
             await asyncio.wait(beside, timeout=COMPANION_PATIENCE)
 
     def _beat(self) -> None:
+        if not self.bridge.is_alive:
+            # Nothing that runs could be recorded any more: others are to have it.
+            self.loop.call_soon_threadsafe(self._broken.set)
+            return
         if self.scheduler.may_hold:
             claims.heartbeat(self.terms)
         # For display only: not worth a question to the database's clock.
@@ -271,6 +281,14 @@ class Daemon:
 
     async def _stop_in_order(self) -> None:
         """Wait for the running jobs, cancel them, give them up; then let go of everything."""
+        if self.bridge.is_alive:
+            await self._leave_nothing()
+        self.heart.stop()
+        alerts.flush(LAST_PATIENCE)
+        self.scheduler.executor.close()
+        self._close()
+
+    async def _leave_nothing(self) -> None:
         executor = self.scheduler.executor
         executor.withdraw()
         unbegun = [*self.scheduler.backlog, *executor.take_unbegun()]
@@ -292,10 +310,6 @@ class Daemon:
         self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
         await self._record_ends(0)
         await self._say_goodbye(begun)
-        self.heart.stop()
-        alerts.flush(LAST_PATIENCE)
-        executor.close()
-        self._close()
 
     def _close(self) -> None:
         self.bridge.close()

@@ -83,7 +83,9 @@ class Executor:
         self._interrupted: dict[Hold, float] = {}
         self._timers: dict[Hold, list[asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._workers = Workers(slots, self.run_job)
+        #: What ended a body's thread or task outside of the body: nobody knows what became of it.
+        self.broken: BaseException | None = None
+        self._workers = Workers(slots, self.run_job, self._break)
 
     @property
     def free(self) -> int:
@@ -116,7 +118,7 @@ class Executor:
             if job.procedure.is_async:
                 task = self._loop.create_task(self._run_async(execution))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._let_go)
             else:
                 sync.append(execution)
         if sync:
@@ -134,6 +136,17 @@ class Executor:
 
     async def _run_async(self, execution: Execution) -> None:
         self._arrive(execution, await execution.arun() if self.may_begin() else None)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        """From any thread: this process cannot be relied on any more."""
+        self.broken = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended: so has the process, nearly
+            self._loop.call_soon_threadsafe(self._wake)
 
     @property
     def is_ahead(self) -> bool:

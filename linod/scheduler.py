@@ -188,6 +188,10 @@ class Scheduler:
         """One turn; returns the seconds until the next; None: there is nothing left to do."""
         if self.executor.is_stuck:
             raise RuntimeError("every slot holds a procedure that ignores its interruption")
+        if self.executor.broken is not None:
+            raise RuntimeError("a job's thread ended outside of its procedure") from (
+                self.executor.broken
+            )
         await self.executor.settle()
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over

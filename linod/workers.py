@@ -17,11 +17,17 @@ class Workers(Generic[Item]):
     done by a few threads, one body behind the other, while behind a body that waits the next thread
     goes on at once. To wake all of them for a group costs more than short bodies do: they queue for
     the interpreter's lock.
+
+    :param fail: is told, in the thread, what came out of ``run``. Nothing should: what was run is
+        then in nobody's hands.
     """
 
-    def __init__(self, limit: int, run: Callable[[Item], None]) -> None:
+    def __init__(
+        self, limit: int, run: Callable[[Item], None], fail: Callable[[BaseException], None]
+    ) -> None:
         self.limit = limit
         self._run = run
+        self._fail = fail
         self._lock = threading.Lock()
         self._waiting: deque[Item] = deque()
         self._idle: list[threading.Lock] = []
@@ -29,7 +35,10 @@ class Workers(Generic[Item]):
         self._is_closing = False
 
     def give(self, items: Iterable[Item]) -> None:
-        """Run these as soon as threads are free."""
+        """Run these as soon as threads are free.
+
+        Raises RuntimeError when there is no thread, and no room for one.
+        """
         with self._lock:
             self._waiting.extend(items)
         self._wake_one()
@@ -60,7 +69,15 @@ class Workers(Generic[Item]):
                 return
             self._threads += 1
             name = f"linod-worker-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError):
+            with self._lock:
+                self._threads -= 1
+                others = self._threads
+            # The system has no room for one more now: those that are busy do it afterwards.
+            if not others:
+                raise
 
     def _serve(self) -> None:
         sleep = threading.Lock()
@@ -74,6 +91,9 @@ class Workers(Generic[Item]):
                     self._idle.append(sleep)
             if item is None:
                 sleep.acquire()
-            else:
+                continue
+            try:
                 self._wake_one()
                 self._run(item)
+            except BaseException as error:  # noqa: BLE001 - told to whoever is in charge
+                self._fail(error)

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 from django.db.models import F
 from django.test import override_settings
 
-from linod import claims, clock, executor, retention, scheduler, signals, wakeup
+from linod import bridge, claims, clock, execution, executor, retention, scheduler, signals, wakeup
 from linod import daemon as process
 from linod.bridge import Bridge
 from linod.conf import config
@@ -467,6 +467,63 @@ def test_a_stop_drops_the_outcome_of_what_was_taken_over(
     assert Job.objects.get().state == "lost"
     assert any("was taken over; its outcome was dropped" in r.message for r in caplog.records)
     assert told == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_job_whose_thread_ends_outside_of_its_body_ends_the_daemon(
+    is_async: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished = execution.Execution.finished
+    failures = [MemoryError("no room for an outcome")]
+
+    def fail_once(self: Any, outcome: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return finished(self, outcome)
+
+    async def anothing() -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(execution.Execution, "finished", fail_once)
+    make_task(anothing if is_async else lambda: None, "nothing").request_run()
+    with override_settings(LINOD=_with(GRACE=0.1)):
+        assert DaemonThread().start().join() == process.BROKEN
+    assert Job.objects.get().state == "lost"
+    (told,) = [r for r in caplog.records if "linod failed and ends" in r.message]
+    assert told.exc_info is not None
+    assert str(told.exc_info[1]) == "a job's thread ended outside of its procedure"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Exception in thread linod-database:pytest.PytestUnhandledThreadExceptionWarning"
+)
+def test_a_daemon_without_its_database_thread_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(ar: Any) -> None:
+        """Take its time."""
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    make_task(slow).request_run()
+    with override_settings(LINOD=_with(LEASE=2, GRACE=0.1)):
+        daemon = DaemonThread().start()
+        assert begun.wait(DEADLINE)
+
+        def fail(*args: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(process, "LAST_TURN", 0.1)
+        monkeypatch.setattr(bridge, "_deliver", fail)
+        assert daemon.join() == process.BROKEN
+        monkeypatch.undo()
+        go_on.set()
+        assert any("its thread for the database has ended" in r.message for r in caplog.records)
+        # What it held is somebody else's after a lease.
+        with running_daemon(1):
+            ended_jobs(1, state="lost")
 
 
 @override_settings()
