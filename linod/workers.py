@@ -11,12 +11,16 @@ Item = TypeVar("Item")
 
 
 class Workers(Generic[Item]):
-    """Threads of our own, at most ``limit`` of them, that run what they are given, oldest first.
+    """Threads of our own, ``limit`` of them, that run what they are given, oldest first.
 
     Whoever takes something wakes the next thread, if more waits, and no other. So short bodies are
     done by a few threads, one body behind the other, while behind a body that waits the next thread
     goes on at once. To wake all of them for a group costs more than short bodies do: they queue for
     the interpreter's lock.
+
+    All of them start with the first thing that is given. Later a body may have taken the memory
+    that a thread needs, and to start one may then fail, or wait for ever: in CPython whoever starts
+    a thread waits for its first steps.
 
     :param fail: is told, in the thread, what came out of ``run``. Nothing should: what was run is
         then in nobody's hands.
@@ -31,14 +35,16 @@ class Workers(Generic[Item]):
         self._lock = threading.Lock()
         self._waiting: deque[Item] = deque()
         self._idle: list[threading.Lock] = []
-        self._threads = 0
+        self._has_started = False
         self._is_closing = False
 
     def give(self, items: Iterable[Item]) -> None:
-        """Run these as soon as threads are free.
-
-        Raises RuntimeError when there is no thread, and no room for one.
-        """
+        """Run these as soon as threads are free."""
+        if not self._has_started:
+            self._has_started = True
+            for number in range(1, self.limit + 1):
+                name = f"linod-worker-{number}"
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
         with self._lock:
             self._waiting.extend(items)
         self._wake_one()
@@ -60,24 +66,8 @@ class Workers(Generic[Item]):
 
     def _wake_one(self) -> None:
         with self._lock:
-            if not self._waiting:
-                return
-            if self._idle:
+            if self._waiting and self._idle:
                 self._idle.pop().release()
-                return
-            if self._threads >= self.limit:
-                return
-            self._threads += 1
-            name = f"linod-worker-{self._threads}"
-        try:
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
-        except (RuntimeError, MemoryError):
-            with self._lock:
-                self._threads -= 1
-                others = self._threads
-            # The system has no room for one more now: those that are busy do it afterwards.
-            if not others:
-                raise
 
     def _serve(self) -> None:
         sleep = threading.Lock()
