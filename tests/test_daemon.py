@@ -494,6 +494,31 @@ def test_a_job_whose_thread_ends_outside_of_its_body_ends_the_daemon(
     assert str(told.exc_info[1]) == "a job's thread ended outside of its procedure"
 
 
+def test_a_loop_that_hangs_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends, go_on = list[int](), threading.Event()
+
+    async def blocker() -> None:
+        """Wait as no coroutine may."""
+        go_on.wait(DEADLINE)
+
+    make_task(blocker).request_run()
+    monkeypatch.setattr(process.os, "_exit", ends.append)
+    with override_settings(LINOD=_with(LEASE=0.6)):
+        daemon = DaemonThread().start()
+        wait_until(lambda: Job.objects.running().exists(), "the loop is blocked")
+        assert ends == []  # two minutes have not passed
+        monkeypatch.setattr(process, "HUNG", 0.1)
+        wait_until(lambda: ends, "the heart notices")
+        monkeypatch.setattr(process, "HUNG", 120.0)
+        go_on.set()
+        assert daemon.stop() == 0
+    assert set(ends) == {process.BROKEN}
+    said = next(r.message for r in caplog.records if "has not answered for 0.1" in r.message)
+    assert "in blocker\n    go_on.wait(DEADLINE)" in said
+
+
 @pytest.mark.filterwarnings(
     "ignore:Exception in thread linod-database:pytest.PytestUnhandledThreadExceptionWarning"
 )
