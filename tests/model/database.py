@@ -193,10 +193,11 @@ class Database(DatabaseWrapper):
         view = self.view(self.connection)
         number = self.contents.get(view)
         if number is None:
-            number = self.contents[view] = len(self.images)
+            number = self.shown = self.contents[view] = len(self.images)
             self.images.append(self.connection.serialize())
             self.views.append(view)
-        self.shown = number
+        else:
+            self.shown = None  # beside what the view reads, it may differ from the image
         return number
 
     def show(self, number: int) -> None:
