@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
 from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
@@ -104,14 +104,21 @@ def _lockable_tasks(using: str, known: tuple[str, ...]) -> Prepared:
 
 @lru_cache(maxsize=8)
 def _requested_tasks(using: str, known: tuple[str, ...]) -> Prepared:
-    rows = idle_tasks(using, known).filter(requested_at__lte=moment())
-    return Prepared.of(rows.order_by("requested_at", "seqno"), *TASK_COLUMNS)
+    rows = _with_last_due(using, idle_tasks(using, known).filter(requested_at__lte=moment()))
+    return Prepared.of(rows.order_by("requested_at", "seqno"), *TASK_COLUMNS, "last_due_at")
 
 
 @lru_cache(maxsize=8)
 def _due_tasks(using: str, known: tuple[str, ...]) -> Prepared:
     rows = idle_tasks(using, known).filter(next_run_at__lte=moment(), requested_at=None)
-    return Prepared.of(rows.order_by("next_run_at", "seqno"), *TASK_COLUMNS, *RULE_COLUMNS)
+    rows = _with_last_due(using, rows.order_by("next_run_at", "seqno"))
+    return Prepared.of(rows, *TASK_COLUMNS, *RULE_COLUMNS, "last_due_at")
+
+
+def _with_last_due(using: str, tasks: QuerySet[BackgroundTask]) -> QuerySet[BackgroundTask]:
+    """With the latest instant that has a job: the end of an index, so a look at it costs little."""
+    jobs = Job.objects.using(using).filter(task=OuterRef("pk")).order_by("-due_at")
+    return tasks.annotate(last_due_at=Subquery(jobs.values("due_at")[:1]))
 
 
 def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidate:
@@ -123,14 +130,16 @@ def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidat
             decided = plan(rule, row["next_run_at"], now, row["missed"], row["missed_within"])
         except (InvalidRecurrence, MissingExtra) as error:
             decided, fault = Plan(None, None), str(error)
-    job = None
+    job, last, is_set_back = None, row["last_due_at"], False
     if decided.due_at is not None:
+        is_set_back = last is not None and decided.due_at <= last
         trigger = Job.Trigger.SCHEDULE if requested is None else Job.Trigger.REQUEST
         job = new_job(row, owner, decided.due_at, trigger)
         job.missed, job.requested_by_id = decided.missed, row["requested_by_id"]
     return Candidate(
-        job, row["id"], row["version"], row["seqno"], requested, row["next_run_at"], decided, fault
-    )
+        job, row["id"], row["version"], row["seqno"], requested, row["next_run_at"], decided, fault,
+        is_set_back,
+    )  # fmt: skip
 
 
 def recurrence_of(row: dict[str, Any]) -> Recurrence:

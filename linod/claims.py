@@ -84,13 +84,13 @@ def claim(
             if len(group) > 1:
                 batch.send()
                 mine = _locked(terms.using, group)
-            _refuse_repeated(batch, mine)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):
                 job.state = State.RUNNING if position < free else State.CLAIMED
                 job.start_time = now if position < free else None
             _advance(batch, mine, now)
+            _refuse_repeated(batch, mine)
             _insert(batch, terms, jobs, now)
             batch.send()
             for candidate in mine:
@@ -120,9 +120,10 @@ def _locked(using: str, group: Sequence[Candidate]) -> list[Candidate]:
 def _refuse_repeated(batch: Batch, candidates: Sequence[Candidate]) -> None:
     """Raise IntegrityError where the unique key cannot: for an instant whose job was lost.
 
-    When that runs again, its row leaves the key of the first attempt.
+    When that runs again, its row leaves the key of the first attempt. Only a task that was set back
+    comes to such an instant: one that is not behind all instants that had their jobs.
     """
-    jobs = [c.job for c in candidates if c.job is not None and c.job.max_attempts > 1]
+    jobs = [c.job for c in candidates if c.job is not None and c.is_set_back]
     if not jobs:
         return
     batch.send()

@@ -80,3 +80,5 @@ class Candidate:
     next_run_at: datetime | None
     plan: Plan
     fault: str = ""
+    #: Whether it comes to an instant that another job of the task was due at, or after.
+    is_set_back: bool = False

@@ -384,18 +384,45 @@ def rerun(**values: Any) -> BackgroundTask:
     return task
 
 
-def test_an_instant_whose_lost_job_runs_again_has_no_second_one() -> None:
-    """Its row has left the key (task, instant, first attempt)."""
+@pytest.mark.parametrize("max_attempts", [3, 1])
+def test_an_instant_whose_lost_job_runs_again_has_no_second_one(max_attempts: int) -> None:
+    """Its row has left the key (task, instant, first attempt); also when no other is allowed."""
     task, other = rerun(), secondly("other")
     job = Job.objects.get()
     make_due(other, ago=1)
-    BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=job.due_at)
+    BackgroundTask.objects.filter(pk=task.pk).update(
+        next_run_at=job.due_at, max_attempts=max_attempts, rerun_lost=max_attempts > 1
+    )
     assert [each.task_id for each in claim_all(terms())] == [other.pk]
     assert Job.objects.get(task=task).pk == job.pk
     task.refresh_from_db()
     assert task.next_run_at is not None
     assert task.next_run_at > job.due_at
     assert Decision.objects.get(kind="already_run").task == task
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_only_who_was_set_back_is_asked_about(
+    max_attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = secondly(max_attempts=max_attempts)
+    make_due(task, ago=25)
+    claims.finish(mine := terms(), [end_of(job) for job in claim_all(mine)])
+    asked = []
+    real = claims._refuse_repeated
+
+    def refuse_repeated(batch: Any, candidates: Any) -> None:
+        asked.extend(each.is_set_back for each in candidates)
+        real(batch, candidates)
+
+    monkeypatch.setattr(claims, "_refuse_repeated", refuse_repeated)
+    last = Job.objects.get()
+    make_due(task, ago=2)
+    assert len(claim_all(mine)) == 1
+    claims.finish(mine, [end_of(replace(job)) for job in claims.held(mine)])
+    BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=last.due_at)
+    assert claim_all(mine) == []
+    assert asked == [False, True]
 
 
 def test_the_ledger_keeps_the_attempt_that_the_row_forgets() -> None:
