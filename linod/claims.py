@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q, QuerySet
 from django.db.models.signals import pre_delete
@@ -742,7 +742,7 @@ def held(terms: Terms) -> list[Claimed]:
 def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
     """Let go of jobs whose bodies have not begun: whoever has a free slot takes them.
 
-    One that somebody asked to stop never begins: it is cancelled.
+    One that somebody asked to stop never begins, nor one whose task was deleted: it is cancelled.
     """
     columns = ("state", "fence", "owner", "active_task", "lease_until", "available_at",
                "start_time")  # fmt: skip
@@ -752,17 +752,27 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
             now = clock.db_now(terms.using)
             rows = [
                 (State.WAITING, job.fence + 1, None, None, None, now, None,
-                 job.id, terms.owner, job.fence, job.state)
+                 job.id, terms.owner, job.fence, job.state, job.task_id)
                 for job in group
             ]  # fmt: skip
             with Batch(connection) as batch:
-                batch.change(Job, columns, MINE, rows, null=UNCANCELLED)
+                with_task = [row for row in rows if row[-1] is not None]
+                batch.change(Job, columns, (*MINE, "task"), with_task, null=UNCANCELLED)
+                # Work without a task holds none, unless that was deleted.
+                others = [row[:-1] for row in rows if row[-1] is None]
+                batch.change(Job, columns, MINE, others, null=(*UNCANCELLED, "active_task"))
 
     def alone(job: Claimed, error: Exception) -> None:
         mine = Job.objects.using(terms.using).filter(
             pk=job.id, owner=terms.owner, fence=job.fence, state=job.state
         )
-        _cancel_unbegun(mine.exclude(cancel_requested_at=None), clock.db_now(terms.using))
+        with transactions.write(terms.using):
+            now = clock.db_now(terms.using)
+            if _cancel_unbegun(mine.exclude(cancel_requested_at=None), now):
+                return
+            if _cancel_unbegun(mine.filter(task=None, active_task__isnull=False), now):
+                job = replace(job, task_id=None)
+                _note_job(terms.using, Decision.Kind.CANCELLED, job, _(DELETED))
 
     in_groups(jobs, together, alone)
 
@@ -811,26 +821,33 @@ def drop_waiting(
     to wait meanwhile. The first statement writes: SQLite may refuse who has only read before.
     """
     now = clock.db_now(using)
-    jobs = Job.objects.using(using).filter(task=task_id)
-    waiting = jobs.filter(state=State.WAITING)
+    waiting = Job.objects.using(using).filter(task=task_id, state=State.WAITING)
     if not is_deleted:
         waiting = waiting.exclude(trigger=Job.Trigger.REQUEST)
-    if not _cancel_unbegun(waiting, now):
+    if not waiting.update(end_time=now):  # now locked, and known before they are like others
         return
-    cancelled = jobs.filter(state=State.CANCELLED, end_time=now)
-    for job_id, due_at in list(cancelled.values_list("pk", "due_at")):
+    jobs = list(waiting.values_list("pk", "due_at"))
+    _cancel_unbegun(waiting, now)
+    for job_id, due_at in jobs:
         Decision.objects.record(
             Decision.Kind.CANCELLED,
             task_id,
             due_at=due_at,
-            reason=_("its task was deleted") if is_deleted else _("its task was disabled"),
+            reason=_(DELETED) if is_deleted else _("its task was disabled"),
             job=job_id,
             who=who,
             using=using,
         )
 
 
+DELETED = gettext_noop("its task was deleted")
+
+
 def _drop_with_task(instance: BackgroundTask, using: str, **kwargs: Any) -> None:
+    if connections[using].features.has_select_for_update:
+        # Who gives its job back now does so before this, or behind the deletion.
+        held = Job.objects.using(using).filter(active_task=instance.pk)
+        list(held.select_for_update().values_list("pk"))
     drop_waiting(using, instance.pk, is_deleted=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError, connection, transaction
+from django.db import DataError, OperationalError, connection, connections, transaction
+from django.db.models.signals import pre_delete
 
 from linod import agenda, claims, clock, transactions
 from linod.claims import Terms
@@ -462,6 +464,93 @@ def test_what_was_cancelled_before_it_began_is_not_given_back() -> None:
     row = Job.objects.get(pk=cancelled.id)
     assert (row.state, row.active_task, row.start_time) == ("cancelled", None, None)
     assert Job.objects.get(pk=other.id).state == "waiting"
+
+
+def check_dropped_with_its_task(job: Claimed) -> None:
+    row = Job.objects.get()
+    assert (row.state, row.active_task, row.start_time, row.available_at) == (
+        "cancelled", None, None, None,
+    )  # fmt: skip
+    line = Decision.objects.get(kind="cancelled")
+    assert (line.job, line.due_at, line.reason) == (job.id, job.due_at, "its task was deleted")
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_what_is_given_back_after_its_task_was_deleted_is_cancelled(
+    slots: int, is_read_again: bool
+) -> None:
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms(), slots=slots)
+    task.delete()
+    claims.give_back(mine, claims.held(mine) if is_read_again else [job])
+    check_dropped_with_its_task(job)
+
+
+def test_work_without_a_task_is_given_back_as_ever() -> None:
+    procedure = secondly().procedure
+    BackgroundTask.objects.all().delete()
+    now = clock.db_now()
+    Job.objects.create(
+        procedure=procedure, due_at=now, trigger="enqueue", state="waiting", available_at=now
+    )
+    mine = terms()
+    for _time in range(2):
+        found = agenda.peek_waiting("default", mine.owner, clock.db_now(), 10)
+        (job,) = claims.claim_waiting(mine, found, 0)
+        claims.give_back(mine, [job])
+        assert Job.objects.get().state == "waiting"
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="there, one transaction writes at a time")
+def test_nothing_is_given_back_in_the_midst_of_a_deletion() -> None:
+    """Then it would begin to wait behind the look at what waits."""
+    task = secondly()
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms(), slots=0)
+    errors: list[str] = []
+
+    def give_back() -> None:
+        try:
+            transactions.bound_session("default")
+            claims.give_back(mine, [job])
+        except OperationalError as error:
+            errors.append(str(error))
+        finally:
+            connections["default"].close()
+
+    def give_back_elsewhere(**kwargs: Any) -> None:
+        thread = threading.Thread(target=give_back)
+        thread.start()
+        thread.join(30)
+
+    # Receivers hear it in the order in which they were connected: this one behind linod's.
+    pre_delete.connect(give_back_elsewhere, sender=BackgroundTask)
+    try:
+        task.delete()
+    finally:
+        pre_delete.disconnect(give_back_elsewhere, sender=BackgroundTask)
+    assert len(errors) == 1
+    claims.give_back(mine, [job])
+    check_dropped_with_its_task(job)
+
+
+def test_what_is_dropped_twice_at_one_moment_is_noted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, now = rerun(), clock.db_now()
+    monkeypatch.setattr(clock, "source", lambda connection: now)
+    for number in range(2):
+        if number:
+            Job.objects.create(
+                task=task, procedure=task.procedure, due_at=now, trigger="retry", state="waiting",
+                available_at=now,
+            )  # fmt: skip
+        with transaction.atomic():
+            claims.drop_waiting("default", task.pk)
+    cancelled = Decision.objects.filter(kind="cancelled").values_list("job", flat=True)
+    assert sorted(cancelled) == sorted(Job.objects.values_list("pk", flat=True))
 
 
 def test_nothing_that_waits_runs_when_its_task_is_disabled() -> None:
