@@ -104,8 +104,8 @@ def _lockable_tasks(using: str, known: tuple[str, ...]) -> Prepared:
 
 @lru_cache(maxsize=8)
 def _requested_tasks(using: str, known: tuple[str, ...]) -> Prepared:
-    rows = _with_last_due(using, idle_tasks(using, known).filter(requested_at__lte=moment()))
-    return Prepared.of(rows.order_by("requested_at", "seqno"), *TASK_COLUMNS, "last_due_at")
+    rows = idle_tasks(using, known).filter(requested_at__lte=moment())
+    return Prepared.of(rows.order_by("requested_at", "seqno"), *TASK_COLUMNS)
 
 
 @lru_cache(maxsize=8)
@@ -130,7 +130,8 @@ def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidat
             decided = plan(rule, row["next_run_at"], now, row["missed"], row["missed_within"])
         except (InvalidRecurrence, MissingExtra) as error:
             decided, fault = Plan(None, None), str(error)
-    job, last, is_set_back = None, row["last_due_at"], False
+    # A request is due when it is made, so it comes to no earlier instant.
+    job, last, is_set_back = None, row.get("last_due_at"), False
     if decided.due_at is not None:
         is_set_back = last is not None and decided.due_at <= last
         trigger = Job.Trigger.SCHEDULE if requested is None else Job.Trigger.REQUEST

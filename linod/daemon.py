@@ -274,7 +274,10 @@ class Daemon:
         if not self.bridge.is_alive:
             # Nothing that runs could be recorded any more: others are to have it.
             self.loop.call_soon_threadsafe(self._broken.set)
-            return
+        else:
+            self._renew()
+
+    def _renew(self) -> None:
         if self.scheduler.may_hold:
             claims.heartbeat(self.terms)
         # For display only: not worth a question to the database's clock.

@@ -56,10 +56,10 @@ def test_a_claim_whose_commit_was_not_answered_is_kept_alive() -> None:
     daemon: Any = SimpleNamespace(
         scheduler=engine, terms=engine.terms, using="default", owner=engine.terms.owner
     )
-    Daemon._beat(daemon)
+    Daemon._renew(daemon)
     assert Job.objects.get().lease_until == expired  # an idle daemon does not ask
     engine.bridge.failures += 1
-    Daemon._beat(daemon)
+    Daemon._renew(daemon)
     assert Job.objects.filter(lease_until__gt=clock.db_now()).exists()
 
 
