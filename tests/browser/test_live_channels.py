@@ -71,8 +71,8 @@ def test_progress_arrives_without_being_asked_for(page: Page) -> None:
 def test_pictures(page: Page, folder: Path) -> None:
     """As the documentation shows it; see ``test_live_pictures``."""
     page.set_viewport_size({"width": 1280, "height": 480})
-    row(page, "check_links").get_by_role("button", name="Run now").click()
-    expect(card(page, "running").locator(".done")).to_contain_text("pages")
+    row(page, "back_up").get_by_role("button", name="Run now").click()
+    expect(card(page, "running").locator(".done")).to_contain_text("volumes")
     expect(page.locator("#linod-lag")).to_be_visible()
     page.evaluate("document.getElementById('linod-said').replaceChildren(); scrollTo(0, 0)")
     page.evaluate("document.activeElement.blur()")
