@@ -12,8 +12,13 @@ import re
 import threading
 from collections import deque
 from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+from django.core.signals import setting_changed
 
 from linod.exceptions import Interruption
+from linod.masking import known_secrets, mask
 
 #: Characters of a job's log that are kept: its head, and when it grows longer, its tail.
 HEAD = 768 * 1024
@@ -36,6 +41,24 @@ def storable(text: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\u{code:04x}" if code else "\\x00"
+
+
+@lru_cache(maxsize=1)
+def _site_secrets() -> tuple[str, ...]:
+    return known_secrets() or ()
+
+
+def _forget(**kwargs: Any) -> None:
+    """A test has changed a setting."""
+    _site_secrets.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="linod.capture")
+
+
+def without_secrets(text: str) -> str:
+    """``text`` as it may be kept: masked as in the site's log, see :mod:`linod.masking`."""
+    return mask(text, _site_secrets())
 
 
 class _Lines(logging.Formatter):
@@ -99,8 +122,8 @@ class Capture:
         return cls.formatter.format(record) + "\n"
 
     def add_text(self, text: str) -> None:
-        """Keep lines as they are."""
-        text = storable(text)
+        """Keep lines, without the site's secrets."""
+        text = storable(without_secrets(text))
         with self._lock:
             room = HEAD - self._head_size
             if room:

@@ -124,6 +124,7 @@ class Page:
     def context(self) -> dict[str, Any]:
         """What each part may need."""
         return {
+            "namespace": namespace(self.request),
             "now": self.site.now,
             "rights": self.rights,
             # Whoever is not of the staff would only be led to the admin's login.
@@ -238,6 +239,12 @@ PARTS: dict[str, Callable[[Page], dict[str, Any]]] = {
     "failures": Page.failures,
     "log": Page.log,
 }
+
+
+def namespace(request: HttpRequest) -> str:
+    """Where the page is: ``linod`` by itself, ``admin:linod`` inside the admin."""
+    assert request.resolver_match is not None
+    return request.resolver_match.namespace
 
 
 def what_went_wrong(job: Job) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from django.core.exceptions import ObjectDoesNotExist
 
-from linod.capture import Capture, storable
+from linod.capture import Capture, storable, without_secrets
 from linod.choices import LogLevels
 from linod.conf import config
 from linod.exceptions import Interruption, JobCancelled
@@ -209,7 +209,7 @@ class BaseRequest:
         self.check_cancelled()
         done, total = _finite(done), None if total is None else _finite(total)
         if self._sink is not None:
-            self._sink.progress(done, total, storable(text))
+            self._sink.progress(done, total, storable(without_secrets(text)))
 
     def check_cancelled(self) -> None:
         """Raise an :class:`linod.exceptions.Interruption` if somebody asked this job to stop."""

@@ -20,7 +20,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 
 from linod import capture as capturing
-from linod.capture import Capture, storable
+from linod.capture import Capture, storable, without_secrets
 from linod.exceptions import Interruption, JobCancelled, JobTimedOut, NotMine
 from linod.procedures import Procedure
 from linod.requests import BaseRequest
@@ -180,18 +180,18 @@ class Body:
         if isinstance(error, JobCancelled):
             reason = self.ar.cancellation.reason or str(error) or "cancelled"
             self._say(logging.WARNING, f"Cancelled: {reason}")
-            return Outcome("cancelled", error=reason)
+            return Outcome("cancelled", error=without_secrets(reason))
         if isinstance(error, JobTimedOut):
             return Outcome("timed_out", error=self._traceback(error))
         if isinstance(error, NotMine):
-            return Outcome("lost", error=str(error))
+            return Outcome("lost", error=without_secrets(str(error)))
         return Outcome("failed", error=self._traceback(error))
 
     def _traceback(self, error: BaseException) -> str:
         frames = traceback.TracebackException.from_exception(error, compact=True)
         while frames.stack and frames.stack[0].filename in OUR_FILES:
             frames.stack.pop(0)
-        text = storable("".join(frames.format()))[-ERROR_LIMIT:]
+        text = storable(without_secrets("".join(frames.format())))[-ERROR_LIMIT:]
         self._say(logging.ERROR, text.rstrip("\n"))
         return text
 

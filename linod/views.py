@@ -40,7 +40,7 @@ from linod.history import Job
 from linod.layers import websocket_address
 from linod.models import BackgroundTask
 from linod.overview import Overview
-from linod.parts import CANCEL, CHANGE, PARTS, Page, marks
+from linod.parts import CANCEL, CHANGE, PARTS, Page, marks, namespace
 from linod.requests import BaseRequest
 from linod.rights import may_see
 from linod.tables import RunJob
@@ -77,7 +77,7 @@ def or_login(view: View) -> View:
             raise PermissionDenied
         # What was posted is not done after the login: the page shows what there is to do.
         is_get = request.method == "GET"
-        back = request.get_full_path() if is_get else reverse("linod:live")
+        back = request.get_full_path() if is_get else address(request, "live")
         return redirect_to_login(back, login_url())
 
     return guarded
@@ -86,6 +86,11 @@ def or_login(view: View) -> View:
 def wants_json(request: HttpRequest) -> bool:
     """Whether a script asks, and not a form."""
     return request.headers.get("Accept") == "application/json"
+
+
+def address(request: HttpRequest, name: str, *args: Any) -> str:
+    """Another view of the page, there where this one is: by itself, or inside the admin."""
+    return reverse(f"{namespace(request)}:{name}", args=args)
 
 
 def login_url() -> str:
@@ -113,9 +118,10 @@ def live(request: HttpRequest) -> HttpResponse:
             "title": _("Live page"),
             "window_title": page.title,
             "failing": page.counts["failing"],
+            "namespace": namespace(request),
             "parts": parts,
             "back": request.GET.urlencode(),
-            "script_data": _script_data(marks(parts)),
+            "script_data": _script_data(request, marks(parts)),
         },
     )
 
@@ -139,7 +145,7 @@ def state(request: HttpRequest) -> JsonResponse:
         {
             "title": page.title,
             "failing": failing,
-            "icon": reverse("linod:icon", args=[failing]),
+            "icon": address(request, "icon", failing),
             "marks": found,
             "parts": {name: parts[name] for name in names if f"{name}.{found[name]}" not in had},
         }
@@ -173,10 +179,10 @@ def _admin_context(request: HttpRequest) -> dict[str, Any]:
     return {**context, "base": "linod/admin_base.html", "is_nav_sidebar_enabled": False}
 
 
-def _script_data(marks_: dict[str, str]) -> dict[str, Any]:
+def _script_data(request: HttpRequest, marks_: dict[str, str]) -> dict[str, Any]:
     """What the script needs to know; its texts are translated here."""
     return {
-        "state": reverse("linod:state"),
+        "state": address(request, "state"),
         "websocket": websocket_address(),
         "marks": marks_,
         "seconds": {"polling": POLL, "live": POLL_LIVE, "hidden": POLL_HIDDEN},
@@ -286,5 +292,5 @@ def _answer(request: HttpRequest, level: int, text: str) -> HttpResponse:
     messages.add_message(request, level, text, fail_silently=True)
     # Only the query of that page is taken from the form: it cannot lead elsewhere.
     query = QueryDict(request.POST.get("back", "")).urlencode()
-    address = reverse("linod:live")
-    return HttpResponseRedirect(f"{address}?{query}" if query else address)
+    page = address(request, "live")
+    return HttpResponseRedirect(f"{page}?{query}" if query else page)

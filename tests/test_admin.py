@@ -27,6 +27,7 @@ from linod.exceptions import ChangedMeanwhile
 from linod.history import Daemon, Decision, Job, JobLog
 from linod.models import BackgroundTask
 from linod.procedures import declare
+from linod.status import moment_text
 from tests.daemons import only_these_procedures
 from tests.people import ACTIONS, make
 from tests.people import person as anybody
@@ -569,3 +570,19 @@ def test_a_daemon_that_is_silent_is_shown_so(boss: Client) -> None:
     assert [bare(cell) for cell in cells] == [
         "running, seen now", "silent, seen 1 hour ago", "stopped, seen 1 hour ago",
     ]  # fmt: skip
+
+
+def test_moments_are_told_alike_on_every_page(boss: Client) -> None:
+    now = clock.db_now()
+    owner = uuid4()
+    Daemon.objects.create(
+        owner=owner, host="here", pid=1, state="running", last_seen_at=now, started_at=now
+    )  # fmt: skip
+    line = Decision.objects.record("edited", None, who="x", at=now, due_at=now)
+    told = moment_text(now)
+    for name, key in (("daemon", owner), ("decision", line.pk)):
+        for address in (
+            reverse(f"admin:linod_{name}_changelist"),
+            reverse(f"admin:linod_{name}_change", args=[key]),
+        ):
+            assert text(boss.get(address)).count(told) >= 2, address

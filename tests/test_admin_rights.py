@@ -1,4 +1,4 @@
-"""Who may do what: every operation of the admin and of its JSON, for every set of permissions."""
+"""Who may do what: each operation of the admin, the live page and their JSON, for every user."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class Operation:
     request: Callable[[Client, BackgroundTask, Job], Any]
     may: Callable[[Held], bool]
     done: Callable[[Any, BackgroundTask, Job], bool]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def sees_tasks(held: Held) -> bool:
@@ -142,6 +145,49 @@ OPERATIONS = [
 ]
 LOG_READERS = frozenset({"view_job", "view_log"})
 
+# The live page, by itself and inside the admin, as a page and for its script
+
+SEES_LIVE = frozenset({"view_backgroundtask", "view_job"})
+LIVE_ACTIONS = {
+    "run": "run_backgroundtask",
+    "cancel": "cancel_backgroundtask",
+    "enable": "change_backgroundtask",
+    "disable": "change_backgroundtask",
+}
+
+
+def live_operations(namespace: str) -> Iterator[Operation]:
+    def operation(
+        name: str, needed: Held, done: Callable[..., bool], how: str = "get", **given: str
+    ) -> Operation:
+        view, _dash, action = name.partition("-")
+
+        def request(client: Client, task: BackgroundTask, job: Job) -> Any:
+            args = {"act": [task.pk, action], "cancel_job": [job.pk], "icon": [1]}
+            url = reverse(f"{namespace}:{view}", args=args.get(view, []))
+            return getattr(client, how)(url, **({"headers": given} if given else {}))
+
+        return Operation(f"{namespace}:{name}{len(given) * '-json'}", request, needed.__le__, done)
+
+    for page in ("live", "state"):
+        yield operation(page, SEES_LIVE, was_answered)
+        yield operation(page, SEES_LIVE | {"view_log"}, shows_error)
+    yield operation("icon", SEES_LIVE, was_answered)
+    for accept in ({}, {"accept": "application/json"}):
+        for action, needed in LIVE_ACTIONS.items():
+            held = SEES_LIVE | {needed}
+            yield operation(f"act-{action}", held, is_in_ledger, "post", **accept)
+        held = SEES_LIVE | {"cancel_backgroundtask"}
+        yield operation("cancel_job", held, is_in_ledger, "post", **accept)
+
+
+def shows_error(response: Any, *_rows: object) -> bool:
+    return b"an error of yore" in response.content
+
+
+INSIDE = [*live_operations("admin:linod")]
+LIVE_OPERATIONS = [*live_operations("linod"), *INSIDE]
+
 
 @pytest.fixture(autouse=True)
 def _procedures() -> Iterator[None]:
@@ -156,12 +202,12 @@ def rows(operation: Operation) -> tuple[BackgroundTask, Job]:
     for model in (Decision, JobLog, Job, BackgroundTask):
         model.objects.all().delete()
     now = clock.db_now()
-    _first, task, _last = (
+    first, task, _last = (
         BackgroundTask.objects.create(procedure="f", every_unit="daily", seqno=n) for n in range(3)
     )
     if "enable" in operation.name:
         task.disable("by a test")
-    if "cancel_request" in operation.name:
+    if "cancel_request" in operation.name or "act-cancel" in operation.name:
         task.request_run()
     BackgroundTask.objects.filter(pk=task.pk).update(
         message="a line of the log", arguments={"password": SECRET, "days": 7}
@@ -172,6 +218,10 @@ def rows(operation: Operation) -> tuple[BackgroundTask, Job]:
         result={"token": SECRET},
     )  # fmt: skip
     JobLog.objects.create(job=job, n=1, text="a line of the log\n")
+    Job.objects.create(
+        task=first, procedure="f", due_at=now, start_time=now, end_time=now, trigger="schedule",
+        state="failed", error="an error of yore",
+    )  # fmt: skip
     Decision.objects.all().delete()
     return task, job
 
@@ -182,7 +232,7 @@ def enter(user: User) -> Client:
     return client
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *LIVE_OPERATIONS], ids=str)
 def test_each_set_of_permissions(operation: Operation) -> None:
     user = User.objects.create_user("robin", is_staff=True)
     known = Permission.objects.filter(content_type__app_label="linod")
@@ -201,7 +251,7 @@ def test_each_set_of_permissions(operation: Operation) -> None:
     assert len(ROLES) == 2 ** len(NAMES)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *INSIDE], ids=str)
 def test_strangers_may_nothing(operation: Operation) -> None:
     everything = Permission.objects.filter(content_type__app_label="linod")
     outsider = User.objects.create_user("robin")
@@ -214,7 +264,7 @@ def test_strangers_may_nothing(operation: Operation) -> None:
         assert not is_in_ledger(response)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *LIVE_OPERATIONS], ids=str)
 def test_nothing_is_done_without_a_token(operation: Operation) -> None:
     if operation.done is not is_in_ledger:
         return

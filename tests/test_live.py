@@ -747,6 +747,40 @@ def test_the_admins_index_of_linod_leads_here(boss: Client) -> None:
     assert f'href="{LIVE}"' not in text(other.get("/admin/linod/"))
 
 
+@pytest.mark.parametrize("name", ["backgroundtask", "job", "decision", "daemon"])
+def test_the_admins_lists_lead_here(boss: Client, name: str) -> None:
+    assert f'href="{LIVE}"' in text(boss.get(f"/admin/linod/{name}/"))
+    other = person(f"view_{name}", is_staff=True)
+    assert f'href="{LIVE}"' not in text(other.get(f"/admin/linod/{name}/"))
+
+
+@pytest.mark.parametrize(
+    ("urls", "root"), [("tests.urls", "/admin/"), ("tests.urls_admin_only", "/manage/")]
+)
+def test_the_page_is_inside_the_admin_too(boss: Client, urls: str, root: str) -> None:
+    task, inside = make(), f"{root}linod/backgroundtask/live/"
+    job = make_job(make(), Job.State.RUNNING)
+    with override_settings(ROOT_URLCONF=urls):
+        page = text(boss.get(inside))
+        for address in (
+            "icon/0.svg", "state/", f"task/{task.pk}/run/", f"job/{job.pk}/cancel/"
+        ):  # fmt: skip
+            assert f'"{inside}{address}"' in page
+        assert f"icon/{0}.svg" in text(boss.get(f"{inside}state/"))
+        answer = boss.post(f"{inside}task/{task.pk}/run/", {"back": "show=late"})
+        assert answer["Location"] == f"{inside}?show=late"
+        outsider = person(*SEE)
+        assert "/login/" in outsider.get(inside)["Location"]
+        assert "/login/" in outsider.get(f"{inside}state/")["Location"]
+
+
+def test_where_the_page_has_no_address_of_its_own_the_admin_leads_to_its_own(boss: Client) -> None:
+    with override_settings(ROOT_URLCONF="tests.urls_admin_only"):
+        for list_ in ("", "backgroundtask/", "job/"):
+            page = text(boss.get(f"/manage/linod/{list_}"))
+            assert 'href="/manage/linod/backgroundtask/live/"' in page
+
+
 def test_a_site_without_the_admin_has_a_page_of_its_own(boss: Client) -> None:
     make()
     with override_settings(ROOT_URLCONF="tests.urls_without_admin"):

@@ -17,7 +17,7 @@ from linod.admin.lists import ReadOnly, WideChangeList
 from linod.conf import config
 from linod.history import Daemon, Decision
 from linod.rights import may_read_logs
-from linod.status import distance_text
+from linod.status import distance_text, moment_text
 from linod.telling import reason_of
 
 
@@ -25,12 +25,22 @@ from linod.telling import reason_of
 class DecisionAdmin(ReadOnly):
     """The ledger."""
 
-    list_display = ("at", "kind", "task", "due_at", "why", "who", "job")
+    list_display = ("moment", "kind", "task", "due", "why", "who", "job")
     list_filter = ("kind",)
     list_select_related = ("task",)
     search_fields = ("reason", "who")
-    fields = ("at", "kind", "task", "due_at", "why", "who", "job")
-    readonly_fields = ("why",)
+    fields = ("moment", "kind", "task", "due", "why", "who", "job")
+    readonly_fields = ("moment", "due", "why")
+
+    @admin.display(description=gettext_lazy("At"), ordering="at")
+    def moment(self, line: Decision) -> str:
+        """When it was decided, to the second."""
+        return moment_text(line.at)
+
+    @admin.display(description=gettext_lazy("Due at"), ordering="due_at")
+    def due(self, line: Decision) -> str:
+        """The due instant that it is about."""
+        return "-" if line.due_at is None else moment_text(line.due_at)
 
     @admin.display(description=gettext_lazy("Reason"), ordering="reason")
     def why(self, line: Decision) -> str:
@@ -91,12 +101,24 @@ def presence(daemon: Daemon, now: datetime) -> str:
 class DaemonAdmin(ReadOnly):
     """The processes that run jobs, or ran them."""
 
-    list_display = ("host", "pid", "version", "started_at", "last_seen_at", "is_there")
+    list_display = ("host", "pid", "version", "started", "last_seen", "is_there")
+    fields = ("owner", *list_display)
+    readonly_fields = list_display[3:]
     list_filter = ("state",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """See :class:`DaemonChangeList`."""
         return DaemonChangeList
+
+    @admin.display(description=gettext_lazy("Started at"), ordering="started_at")
+    def started(self, daemon: Daemon) -> str:
+        """When it began, to the second."""
+        return moment_text(daemon.started_at)
+
+    @admin.display(description=gettext_lazy("Last seen at"), ordering="last_seen_at")
+    def last_seen(self, daemon: Daemon) -> str:
+        """When it showed itself last."""
+        return moment_text(daemon.last_seen_at)
 
     @admin.display(description=gettext_lazy("State"))
     def is_there(self, daemon: Daemon) -> str:

@@ -12,13 +12,13 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import include, path, reverse
 from django.utils import translation
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from linod import clock, recent
+from linod import clock, recent, urls
 from linod.admin import preview, why
 from linod.admin.actions import TaskActions, note
 from linod.admin.cells import (
@@ -165,9 +165,14 @@ class BackgroundTaskAdmin(TaskActions):
         return TaskChangeList
 
     def get_urls(self) -> list[Any]:
-        """Beside Django's: the preview of a rule, an action on one task, the ledger's answer."""
+        """Beside Django's: the preview of a rule, an action on one task, the ledger's answer.
+
+        And the live page, inside the admin: for a project that gives it no address of its own.
+        """
         wrap = self.admin_site.admin_view
+        live = [path(str(p.pattern), wrap(p.callback), name=p.name) for p in urls.urlpatterns]
         return [
+            path("live/", include((live, urls.app_name))),
             path("preview/", wrap(self.preview_view), name="linod_backgroundtask_preview"),
             path("<path:object_id>/act/", wrap(self.act_view), name="linod_backgroundtask_act"),
             path("<path:object_id>/why/", wrap(self.why_view), name="linod_backgroundtask_why"),

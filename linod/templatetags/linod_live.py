@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import template
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -13,10 +15,27 @@ from django.utils.translation import ngettext
 
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.rights import may_see
 from linod.status import decimal_text
 from linod.timeline import WIDTH, Lane, Run, Stroke
 
 register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def live_page(context: dict[str, Any]) -> str:
+    """The address of the live page for the admin's pages; empty for whoever may not see it.
+
+    Its own where the project names one; else that inside the admin.
+    """
+    request = context["request"]
+    if not may_see(request.user):
+        return ""
+    try:
+        return reverse("linod:live")
+    except NoReverseMatch:
+        site = getattr(request, "current_app", None)
+        return reverse("admin:linod:live", current_app=site and f"{site}:linod")
 
 
 @register.filter

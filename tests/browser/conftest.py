@@ -6,11 +6,13 @@ tests are skipped; with LINOD_REQUIRE_SERVICES=1 that is a failure.
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.browser.pictures import IMAGES
 from tests.browser.serving import CHROMIUM, Served, browsing, log_in, new_context, serving
 from tests.conftest import REQUIRE_SERVICES
 
@@ -51,6 +53,12 @@ def cookies(chromium: Browser, served: Served) -> Any:
         return context.storage_state()
     finally:
         context.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where pictures go: with ``LINOD_PICTURES=1`` into the documentation."""
+    return IMAGES if os.environ.get("LINOD_PICTURES") == "1" else tmp_path
 
 
 @pytest.fixture

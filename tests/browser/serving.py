@@ -1,7 +1,4 @@
-"""A site that is served, its daemon, and the browser that visits it.
-
-Also without pytest, for pictures: see :mod:`tests.browser.screenshots`.
-"""
+"""A site that is served, its daemon, and the browser that visits it."""
 
 from __future__ import annotations
 

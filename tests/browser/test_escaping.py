@@ -128,6 +128,10 @@ def test_nothing_comes_alive(page: Page, hostile: tuple[str, str, int]) -> None:
         f"/admin/linod/job/{ended}/change/",
         f"/admin/linod/job/{waiting}/change/",
         f"/admin/linod/job/?task={task}",
+        *(f"/linod/?p={number}" for number in range(1, 6)),
+        "/linod/?q=%3Cscript%3E",
+        "/linod/?show=paused",
+        "/admin/linod/backgroundtask/live/?show=failing",
     ]
     seen = 0
     for url in [*lists, *paged, *pages]:

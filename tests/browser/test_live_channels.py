@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
+from tests.browser.pictures import LIMIT, check_fits
 from tests.browser.serving import START_LIMIT, Served, new_context, serving
 from tests.browser.test_live import LIVE, QUIET, card, row
 from tests.live.redis_server import RedisServer
@@ -62,6 +64,24 @@ def test_progress_arrives_without_being_asked_for(page: Page) -> None:
     shown = done.text_content()
     expect(done).not_to_have_text(shown or "")
     page.context.unroute_all()
+    card(page, "running").get_by_role("button", name="Cancel").click()
+    expect(card(page, "running")).to_contain_text("Nothing runs at the moment")
+
+
+def test_pictures(page: Page, folder: Path) -> None:
+    """As the documentation shows it; see ``test_live_pictures``."""
+    page.set_viewport_size({"width": 1280, "height": 480})
+    row(page, "back_up").get_by_role("button", name="Run now").click()
+    expect(card(page, "running").locator(".done")).to_contain_text("volumes")
+    expect(page.locator("#linod-lag")).to_be_visible()
+    page.evaluate("document.getElementById('linod-said').replaceChildren(); scrollTo(0, 0)")
+    page.evaluate("document.activeElement.blur()")
+    check_fits(page)
+    for suffix in ("", "-dark"):
+        page.emulate_media(color_scheme="dark" if suffix else "light")
+        file = folder / f"live-channels{suffix}.png"
+        page.screenshot(path=file)
+        assert file.stat().st_size < LIMIT
     card(page, "running").get_by_role("button", name="Cancel").click()
     expect(card(page, "running")).to_contain_text("Nothing runs at the moment")
 

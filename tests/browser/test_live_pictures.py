@@ -5,7 +5,6 @@ With ``LINOD_PICTURES=1`` the pictures are written to ``docs/images``; else they
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.pictures import check_fits
 from tests.browser.serving import Served, new_context, serving
 from tests.browser.test_live import LIVE, card
 from tests.example import EXAMPLE
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDE = {"width": 1280, "height": 900}
 SIZES: dict[str, dict[str, Any]] = {
     "light": {"viewport": WIDE},
@@ -51,21 +50,10 @@ def served(
         yield site
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return IMAGES if os.environ.get("LINOD_PICTURES") == "1" else tmp_path
-
-
 def opened(chromium: Browser, served: Served, cookies: Any, **options: Any) -> Page:
     page: Page = new_context(chromium, served.address, storage_state=cookies, **options).new_page()
     page.goto(LIVE)
     return page
-
-
-def check_fits(page: Page) -> None:
-    """Nothing makes the page wider than its window."""
-    assert page.viewport_size is not None
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def test_where_no_daemon_is_alive(

@@ -184,7 +184,8 @@
                 credentials: "same-origin",
                 signal: AbortSignal.timeout(PATIENCE),
             });
-            if (response.status === 403) {
+            // Where every page of the site wants a login, the login page is the answer.
+            if (response.status === 403 || response.redirected) {
                 end();
                 return;
             }
@@ -306,8 +307,10 @@
                 headers: {Accept: "application/json"},
                 credentials: "same-origin",
             });
-            if (response.status === 403 || response.status === 404) {
-                say("error", response.status === 403 ? texts.forbidden : texts.gone);
+            if (response.status === 404) {
+                say("error", texts.gone);
+            } else if (response.status === 403 || response.redirected) {
+                say("error", texts.forbidden);
             } else {
                 const answer = await response.json();
                 say(answer.level, answer.text);

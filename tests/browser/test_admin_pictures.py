@@ -1,28 +1,23 @@
-"""The pictures of the documentation: ``python -m tests.browser.screenshots [NAME ...]``.
+"""The admin's pages as the documentation shows them, and that they fit into every window.
 
-Each page is taken in light and dark colours and, where people carry it about, as wide as a phone.
+Each is taken in light and dark colours and as wide as a phone. With ``LINOD_PICTURES=1`` the
+pictures are written to ``docs/images``; else they are thrown away.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import django
+import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.serving import Served, browsing, log_in, new_context, serving
+from tests.browser.pictures import LIMIT, check_fits
+from tests.browser.serving import Served, new_context, serving
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDE, PHONE = {"width": 1280, "height": 760}, {"width": 390, "height": 844}
-#: A file in the documentation is no larger.
-LIMIT = 150 * 1024
+LOOKS = (("", WIDE, "light"), ("-dark", WIDE, "dark"), ("-phone", PHONE, "light"))
 
 #: A past to look at: what a site would have after some days.
 HISTORY = """
@@ -71,84 +66,20 @@ BackgroundTask.objects.filter(procedure="count_slowly").update(
 """
 
 
-@contextmanager
-def site() -> Iterator[Served]:
-    """A site with a past."""
-    blocker: Any = SimpleNamespace(unblock=nullcontext)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving("tests.browser.place", Path(folder), blocker) as served,
-    ):
-        served.start_daemon()
-        served.site.python(HISTORY)
-        yield served
+@pytest.fixture(scope="module")
+def served(
+    chromium: Browser, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> Iterator[Served]:
+    """A site with a past, and its daemon."""
+    folder = tmp_path_factory.mktemp("past")
+    with serving("tests.browser.place", folder, django_db_blocker) as site:
+        site.start_daemon()
+        site.site.python(HISTORY)
+        yield site
+        site.stop_daemon()
 
 
-class Camera:
-    """Takes a page in all its looks."""
-
-    def __init__(self, browser: Browser, served: Served, wanted: list[str]) -> None:
-        self.browser, self.served, self.wanted = browser, served, wanted
-        context = log_in(browser, served.address)
-        self.cookies = context.storage_state()
-        context.close()
-
-    def take(
-        self, name: str, path: str, prepare: Callable[[Page], Any] | None, *, phone: bool = True
-    ) -> None:
-        """Take a page; ``prepare`` does what people would do there first."""
-        if self.wanted and name not in self.wanted:
-            return
-        looks = [("", WIDE, "light"), ("-dark", WIDE, "dark")]
-        looks += [("-phone", PHONE, "light")] if phone else []
-        for suffix, size, colours in looks:
-            context = new_context(
-                self.browser,
-                self.served.address,
-                storage_state=self.cookies,
-                viewport=size,
-                color_scheme=colours,
-                reduced_motion="reduce",
-            )
-            page = context.new_page()
-            page.goto(path)
-            if prepare:
-                prepare(page)
-            file = IMAGES / f"{name}{suffix}.png"
-            page.screenshot(path=file)
-            context.close()
-            size_now = file.stat().st_size
-            sys.stdout.write(f"{file.name}: {size_now // 1024} KiB\n")
-            if size_now > LIMIT:
-                sys.exit(f"{file.name} is larger than {LIMIT // 1024} KiB")
-
-
-def main(wanted: list[str]) -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    # Playwright keeps a loop in this thread, beside which Django would refuse its databases.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    django.setup()
-    IMAGES.mkdir(exist_ok=True)
-    with site() as served, browsing() as browser:
-        camera = Camera(browser, served, wanted)
-        for name, path, prepare, options in pages(served):
-            camera.take(name, path, prepare, **options)
-
-
-def pages(served: Served) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
-    """What is taken: a name, an address, what is done there, and how."""
-    tasks = "/admin/linod/backgroundtask/"
-    daily = served.task("send_pending_emails_daily")
-    yield "admin-tasks", tasks, None, {}
-    yield "admin-task", f"{tasks}{daily}/change/", None, {}
-    yield "admin-rule", f"{tasks}{daily}/change/", type_a_rule, {}
-    yield "admin-why", f"{tasks}{daily}/why/", None, {}
-    yield "admin-pause", tasks, choose_pause, {}
-    yield "admin-jobs", "/admin/linod/job/", None, {}
-    failed = served.site.rows("SELECT id FROM linod_job WHERE state = 'failed' LIMIT 1")[0][0]
-    yield "admin-job-failed", f"/admin/linod/job/{failed}/change/", None, {"phone": False}
-    yield "admin-job", tasks, run_slowly(served), {}
-    yield "admin-daemons", "/admin/linod/daemon/", None, {"phone": False}
+TASKS = "/admin/linod/backgroundtask/"
 
 
 def type_a_rule(page: Page) -> None:
@@ -187,5 +118,53 @@ def run_slowly(served: Served) -> Callable[[Page], None]:
     return prepare
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def of_daily(path: str, prepare: Callable[[Page], Any] | None = None) -> Any:
+    """A page of the task that sends mails each day."""
+    daily = "send_pending_emails_daily"
+    return lambda served: (f"{TASKS}{served.task(daily)}/{path}/", prepare)
+
+
+def failed_job(served: Served) -> tuple[str, None]:
+    """The page of a job that failed."""
+    key = served.site.rows("SELECT id FROM linod_job WHERE state = 'failed' LIMIT 1")[0][0]
+    return f"/admin/linod/job/{key}/change/", None
+
+
+#: A picture's name, where it is taken, and what people would do there first.
+PAGES: dict[str, Callable[[Served], tuple[str, Callable[[Page], Any] | None]]] = {
+    "admin-tasks": lambda served: (TASKS, None),
+    "admin-task": of_daily("change"),
+    "admin-rule": of_daily("change", type_a_rule),
+    "admin-why": of_daily("why"),
+    "admin-pause": lambda served: (TASKS, choose_pause),
+    "admin-jobs": lambda served: ("/admin/linod/job/", None),
+    "admin-job-failed": failed_job,
+    "admin-job": lambda served: (TASKS, run_slowly(served)),
+    "admin-ledger": lambda served: ("/admin/linod/decision/", None),
+    "admin-daemons": lambda served: ("/admin/linod/daemon/", None),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_picture(
+    name: str, chromium: Browser, served: Served, cookies: Any, folder: Path
+) -> None:
+    path, prepare = PAGES[name](served)
+    for suffix, size, colours in LOOKS:
+        context = new_context(
+            chromium,
+            served.address,
+            storage_state=cookies,
+            viewport=size,
+            color_scheme=colours,
+            reduced_motion="reduce",
+        )
+        page = context.new_page()
+        page.goto(path)
+        if prepare is not None:
+            prepare(page)
+        check_fits(page)
+        file = folder / f"{name}{suffix}.png"
+        page.screenshot(path=file)
+        context.close()
+        assert file.stat().st_size < LIMIT
