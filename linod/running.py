@@ -201,10 +201,10 @@ class Body:
 
 
 def _storable_json(value: Any) -> Any:
-    """JSON that every database takes: some refuse what :func:`storable` escapes."""
+    """JSON that every database takes (some refuse what :func:`storable` escapes) and may keep."""
     match value:
         case str():
-            return storable(value)
+            return storable(without_secrets(value))
         case list():
             return [_storable_json(each) for each in value]
         case dict():

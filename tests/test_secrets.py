@@ -97,3 +97,10 @@ def test_no_page_no_row_no_file_and_no_mail_has_a_secret(tmp_path: Path) -> None
     )
     assert shown >= {"BackgroundTask", "Job", "JobLog", "Decision", "file", "mail"}
     assert shown >= {task_page, job_page, reverse("linod:live")}
+
+
+def test_a_result_is_kept_without_secrets() -> None:
+    job = make_task(lambda ar: {"said": [SAID]}, "answer").run(BaseRequest())
+    (said,) = Job.objects.get(pk=job.pk).result["said"]
+    assert said.startswith(SEEN)
+    assert "canary" not in said
