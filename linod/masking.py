@@ -1,7 +1,6 @@
 """What must not stand in a log is masked where it is logged, before it leaves the process.
 
-That is so for the site's log and for what is kept of a job: its log, its error, its
-result, its progress.
+That is so for the site's log and for what is kept of a job: log, error, result and progress.
 
 Two ways: by value (the site's own secrets, wherever they appear) and by place (a URL's credentials,
 the headers ``Authorization`` and ``Cookie``, ``password=...``).

@@ -164,6 +164,7 @@ class Slots:
         self.begun: list[Claimed] = []
         self.unbegun: list[Claimed] = []
         self.is_stuck = False
+        self.broken = None
 
     @property
     def free(self) -> int:
