@@ -240,9 +240,8 @@
     const lags = new Map();
 
     function setLive(value) {
-        const item = document.getElementById("linod-channels");
-        item.hidden = false;
-        item.textContent = value ? texts.events : texts.no_events;
+        const text = value ? texts.events : texts.no_events;
+        showSign("linod-channels", value ? "is-ok" : "is-off", text);
         if (isLive !== value) {
             isLive = value;
             if (!failures && !isOver) {
@@ -291,9 +290,18 @@
         lags.set(daemon.owner, {lag: daemon.lag, at: now});
         const fresh = [...lags.values()].filter((each) => now - each.at < 5000);
         const worst = Math.round(1000 * Math.max(...fresh.map((each) => each.lag || 0)));
-        const item = document.getElementById("linod-lag");
+        const colour = worst < 1000 ? "is-ok" : "is-late";
+        showSign("linod-lag", colour, texts.lag.replace("%s", worst));
+    }
+
+    /* A sign of health in the strip at the top, as the site writes the others. */
+    function showSign(id, colour, text) {
+        const dot = document.createElement("span");
+        dot.className = "dot " + colour;
+        dot.setAttribute("aria-hidden", "true");
+        const item = document.getElementById(id);
+        item.replaceChildren(dot, " " + text);
         item.hidden = false;
-        item.textContent = texts.lag.replace("%s", worst);
     }
 
     /* Doing: the buttons work without this; with it, the page stays where it is. */
