@@ -288,8 +288,10 @@ class Daemon:
     def _ask_loop(self) -> None:
         """End the process when its event loop hangs: its jobs would be held, and nobody works.
 
-        What systemd's watchdog does, where there is none.
+        What a service manager's watchdog does, where there is none.
         """
+        if self.notifier.watchdog:
+            return  # how long to wait for the loop is its say
         if self._asked_at is None:
             self._asked_at, self._unanswered = time.monotonic(), 0
             self.loop.call_soon_threadsafe(self._answer)

@@ -118,7 +118,7 @@ class Executor:
             if job.procedure.is_async:
                 task = self._loop.create_task(self._run_async(execution))
                 self._tasks.add(task)
-                task.add_done_callback(self._let_go)
+                task.add_done_callback(self._note_task_end)
             else:
                 sync.append(execution)
         if sync:
@@ -137,7 +137,7 @@ class Executor:
     async def _run_async(self, execution: Execution) -> None:
         self._arrive(execution, await execution.arun() if self.may_begin() else None)
 
-    def _let_go(self, task: asyncio.Task[None]) -> None:
+    def _note_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(error)

@@ -11,6 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Max
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from linod import transactions
 from linod.conf import config
@@ -19,16 +20,19 @@ from linod.procedures import Procedure, Procedures
 
 logger = logging.getLogger("linod")
 
+#: The reason with which a wrong declaration disables its task.
+DECLARED_WRONGLY = gettext_noop("Declared wrongly: %(faults)s")
+
 
 def says_declared_wrongly(reason: str) -> bool:
     """Whether a wrong declaration disabled the task, by the reason that its row gives.
 
     Known in English, the language that is active and that of the site.
     """
-    text = "Declared wrongly: %(faults)s"
     with translation.override(settings.LANGUAGE_CODE):
-        texts = {text, _(text)}
-    return any(reason.startswith(known.partition("%(")[0]) for known in {*texts, _(text)})
+        of_site = _(DECLARED_WRONGLY)
+    known = DECLARED_WRONGLY, _(DECLARED_WRONGLY), of_site
+    return any(reason.startswith(text.partition("%(")[0]) for text in known)
 
 
 def sync(using: str | None = None) -> list[BackgroundTask]:
@@ -68,7 +72,7 @@ def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
     # What is stored is in the language of the site; ``migrate`` has switched all of them off.
     with translation.override(settings.LANGUAGE_CODE):
         faults = _faults(task)
-        reason = _("Declared wrongly: %(faults)s") % {"faults": "; ".join(faults)}
+        reason = _(DECLARED_WRONGLY) % {"faults": "; ".join(faults)}
     if faults:
         task.disabled, task.disabled_reason = True, reason
         remedy = "mend it and delete the task, or edit the task and enable it"

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -492,6 +493,18 @@ def test_a_job_whose_thread_ends_outside_of_its_body_ends_the_daemon(
     (told,) = [r for r in caplog.records if "linod failed and ends" in r.message]
     assert told.exc_info is not None
     assert str(told.exc_info[1]) == "a job's thread ended outside of its procedure"
+
+
+def test_a_loop_is_left_to_the_watchdog_of_a_service_manager() -> None:
+    asked = list[Any]()
+    daemon = process.Daemon()
+    daemon.loop = SimpleNamespace(call_soon_threadsafe=asked.append)  # type: ignore[assignment]
+    daemon.notifier.watchdog = 600.0
+    daemon._ask_loop()
+    assert asked == []
+    daemon.notifier.watchdog = None
+    daemon._ask_loop()
+    assert asked == [daemon._answer]
 
 
 def test_a_loop_that_hangs_ends_the_process(
