@@ -288,7 +288,7 @@ def agenda(using: str, owner: uuid.UUID) -> Agenda:
         cursor.execute(sql, params)
         now, *moments = cursor.fetchone()
     after = time.monotonic()
-    if clock.source is clock.read and connection.vendor in clock.NOW_SQL:
+    if clock.is_asked(connection):
         now, read_at = clock.as_utc(now), (before + after) / 2
     else:
         now, read_at = clock.source(connection), after

@@ -35,16 +35,20 @@ class Mismatch(LinodError):
 
 
 class Batch:
-    """Statements that belong together, sent in their order; on PostgreSQL in one round trip.
+    """Statements that belong together, sent in their order; to a server in one round trip.
 
     ``with Batch(connection) as batch:`` sends what was collected at the end of the block.
-
-    :param first: statements without parameters that go before all others.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, first: Sequence[str] = ()) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self._waiting: list[tuple[str, list[Any], int | None]] = [(sql, [], None) for sql in first]
+        self._waiting: list[tuple[str, list[Any], int | None]] = []
+        #: The first row that the last statement gave which gives any.
+        self.answer: tuple[Any, ...] | None = None
+
+    def add(self, sql: str, params: list[Any], expected: int | None = None) -> None:
+        """A statement as it is; :class:`Mismatch` unless it meets ``expected`` rows."""
+        self._waiting.append((sql, params, expected))
 
     def insert(self, model: type[models.Model], names: Names, rows: Sequence[Row]) -> None:
         """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
@@ -120,22 +124,27 @@ class Batch:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        options = self.connection.settings_dict.get("OPTIONS") or {}
-        together = self.connection.vendor == "postgresql" and not options.get("server_side_binding")
         with self.connection.cursor() as cursor:
-            if together:
+            if takes_many(self.connection):
                 params = [param for _sql, params, _expected in waiting for param in params]
                 sql = "; ".join(sql for sql, _params, _expected in waiting)
-                if len(params) > FEW:
+                if self.connection.vendor == "postgresql" and len(params) > FEW:
                     sql, params = self._with_literals(sql, params), []
                 cursor.execute(sql, params or None)
-                for _sql, _params, expected in waiting:
-                    _compare(cursor.rowcount, expected)
-                    cursor.nextset()
+                counts = [self._count(cursor)]
+                while cursor.nextset():
+                    counts.append(self._count(cursor))
+                for count, (_sql, _params, expected) in zip(counts, waiting, strict=True):
+                    _compare(count, expected)
                 return
             for sql, params, expected in waiting:
                 cursor.execute(sql, params)
-                _compare(cursor.rowcount, expected)
+                _compare(self._count(cursor), expected)
+
+    def _count(self, cursor: Any) -> int:
+        if cursor.description is not None:
+            self.answer = cursor.fetchone()
+        return int(cursor.rowcount)
 
     def _with_literals(self, sql: str, params: Sequence[Any]) -> str:
         """The statements as psycopg would send them.
@@ -163,6 +172,16 @@ class Batch:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if kind is None:
             self.send()
+
+
+def takes_many(connection: BaseDatabaseWrapper) -> bool:
+    """Whether several statements may travel together; SQLite has nowhere to travel to."""
+    options = connection.settings_dict.get("OPTIONS") or {}
+    if connection.vendor == "mysql":
+        # What stands in for mysqlclient does not ask the server for it, unless told to.
+        is_mysqlclient = connection.Database.__name__ == "MySQLdb"  # type: ignore[attr-defined]
+        return is_mysqlclient and bool(options.get("multi_statements", True))
+    return connection.vendor == "postgresql" and not options.get("server_side_binding")
 
 
 def _compare(count: int, expected: int | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -43,6 +44,18 @@ def as_utc(value: datetime | str) -> datetime:
 
 
 source: Callable[[BaseDatabaseWrapper], datetime] = read
+
+
+def is_asked(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a statement may ask the server of that connection for the time by itself."""
+    return source is read and connection.vendor in NOW_SQL
+
+
+def as_term(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    """The time for use inside a statement, and the parameters that it takes there."""
+    if is_asked(connection):
+        return NOW_SQL[connection.vendor], []
+    return "%s", [connection.ops.adapt_datetimefield_value(source(connection))]
 
 
 def db_now(using: str | None = None) -> datetime:

@@ -12,7 +12,6 @@ from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from linod import clock, signals
-from linod.bulk import Batch
 from linod.choices import LogLevels
 from linod.conf import config
 from linod.fields import ProcedureField
@@ -210,10 +209,6 @@ class JobLog(models.Model):
         return f"{self.job_id}#{self.n}"
 
 
-#: What a line of the ledger says.
-LINE = ("task", "due_at", "kind", "reason", "who", "at", "job")
-
-
 def name_of(who: Any) -> str:
     """How the ledger names a user, or whoever it was; nothing for linod itself."""
     return "" if who is None else str(who)[:150]
@@ -246,17 +241,11 @@ class DecisionManager(models.Manager["Decision"]):
             job=job,
         )
         decision.save(using=using, force_insert=True)
-        self._announce(decision, using)
+        self.announce(decision, using)
         return decision
 
-    def add(self, batch: Batch, decision: Decision) -> None:
-        """Let a line travel with other statements, so that it costs no round trip of its own."""
-        using = decision._state.db = batch.connection.alias
-        row = [getattr(decision, "task_id" if name == "task" else name) for name in LINE]
-        batch.insert(Decision, LINE, [row])
-        self._announce(decision, using)
-
-    def _announce(self, decision: Decision, using: str) -> None:
+    def announce(self, decision: Decision, using: str) -> None:
+        """Tell this process of a line, once what added it is committed."""
         transaction.on_commit(
             lambda: signals.decision_made.send(Decision, decision=decision), using=using
         )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.db.models import Q
 from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
-from linod import clock, signals, transactions
-from linod.bulk import Batch, Mismatch
+from linod import asking, clock, signals, transactions
+from linod.bulk import Mismatch
 from linod.choices import LogLevels
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
 from linod.fields import ProcedureField
@@ -287,26 +287,21 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
 
         While a job runs, another one starts after it. A request that stands already stays.
         """
-        using = self._using()
-        moment = clock.db_now(using)
-        key = None if user is None else user.pk
-        # One round trip where the database allows it: whoever asks waits for this.
+        using, key, who = self._using(), None if user is None else user.pk, name_of(user)
         try:
-            with transaction.atomic(using=using), Batch(connections[using]) as batch:
-                columns = ("requested_at", "requested_by")
-                row = (moment, key, self.pk)
-                batch.change(BackgroundTask, columns, ("id",), [row], null=("requested_at",))
-                Decision.objects.add(
-                    batch,
+            with transactions.write(using, bounded=False) as connection:
+                moment = asking.ask(connection, self.pk, key, who)
+                transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
+                Decision.objects.announce(
                     Decision(
                         task_id=self.pk,
                         due_at=moment,
                         kind=Decision.Kind.REQUESTED,
-                        who=name_of(user),
+                        who=who,
                         at=moment,
                     ),
+                    using,
                 )
-                transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
             asked = True
         except Mismatch:
             asked = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -180,8 +179,10 @@ class Scheduler:
             if delay is None:
                 return
             if delay > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                # Not wait_for(): it takes the loop three more rounds until the next tick.
+                timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+                await self._wake.wait()
+                timer.cancel()
             self._wake.clear()
 
     async def tick(self) -> float | None:

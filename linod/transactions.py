@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from linod.bulk import Batch
+from linod.bulk import Batch, takes_many
 
 #: A process that freezes inside a transaction would hide its rows behind SKIP LOCKED for ever;
 #: PostgreSQL ends it after a second. LOCAL: poolers share sessions, a transaction is ours.
@@ -42,43 +42,74 @@ LOOKING = 0.001, 0.01
 def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
     """A transaction that may write at once and cannot stay open for long.
 
-    :param bounded: False where the caller sends :func:`bounds_of` with its first statements.
+    :param bounded: False where somebody else's site waits for its locks as it likes.
 
     On SQLite it begins IMMEDIATE whatever the settings say: a deferred one that reads first and
     then writes fails with "database is locked" without waiting (sqlite.org/lang_transaction.html).
+    On a server its begin travels with its first statement: a round trip less.
     """
     connection: Any = connections[using]
     connection.ensure_connection()
-    if connection.vendor == "sqlite" and not connection.in_atomic_block:
-        # The only place where Django lets a transaction begin otherwise.
-        connection._start_transaction_under_autocommit = partial(_begin_locked, connection)
-        try:
-            with transaction.atomic(using=using):
-                yield connection
-        finally:
-            del connection._start_transaction_under_autocommit
-        return
-    bounds = bounds_of(connection) if bounded else ()
-    with transaction.atomic(using=using):
-        if bounds:
-            with connection.cursor() as cursor:
-                cursor.execute("; ".join(bounds))
+    with ExitStack() as stack:
+        # Inside somebody else's transaction the bounds would stay with it.
+        if connection.get_autocommit():
+            bounds = POSTGRESQL_BOUNDS if bounded and connection.vendor == "postgresql" else ()
+            stack.enter_context(_beginning(connection, bounds))
+        stack.enter_context(transaction.atomic(using=using))
         yield connection
-
-
-def bounds_of(connection: BaseDatabaseWrapper) -> Sequence[str]:
-    """The statements that bound a transaction which is about to begin."""
-    # Inside somebody else's transaction the bounds would stay with it.
-    is_ours = not connection.in_atomic_block
-    return POSTGRESQL_BOUNDS if is_ours and connection.vendor == "postgresql" else ()
 
 
 @contextmanager
 def write_batch(using: str) -> Iterator[Batch]:
-    """:func:`write` of one batch, with which the bounds travel: a round trip less."""
-    first = bounds_of(connections[using])
-    with write(using, bounded=False) as connection, Batch(connection, first) as batch:
+    """:func:`write` of one batch."""
+    with write(using) as connection, Batch(connection) as batch:
         yield batch
+
+
+@contextmanager
+def _beginning(connection: Any, bounds: Sequence[str]) -> Iterator[None]:
+    """Let Django's next transaction begin in our way: the only place where it lets one do so."""
+    opening = _Opening(["BEGIN", *bounds])
+    is_sqlite = connection.vendor == "sqlite"
+    connection._start_transaction_under_autocommit = (
+        partial(_begin_locked, connection) if is_sqlite else opening.arm
+    )
+    try:
+        with nullcontext() if is_sqlite else connection.execute_wrapper(opening):
+            yield
+    finally:
+        del connection._start_transaction_under_autocommit
+
+
+class _Opening:
+    """The statements that begin a transaction: they travel with the first one of it.
+
+    A wrapper of database calls (Django's documentation, "Database instrumentation").
+    """
+
+    def __init__(self, statements: Sequence[str]) -> None:
+        self._statements = statements
+        self._is_due = False
+
+    def arm(self) -> None:
+        """Django's transaction begins: send them with whatever comes first."""
+        self._is_due = True
+
+    def __call__(
+        self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        if not self._is_due:
+            return execute(sql, params, many, context)
+        self._is_due = False
+        if many or not takes_many(context["connection"]):
+            with context["connection"].cursor() as cursor:
+                for statement in self._statements:
+                    cursor.execute(statement)
+            return execute(sql, params, many, context)
+        result = execute("; ".join([*self._statements, sql]), params, many, context)
+        for _statement in self._statements:
+            context["cursor"].nextset()
+        return result
 
 
 @contextmanager

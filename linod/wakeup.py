@@ -94,7 +94,7 @@ def send() -> None:
     try:
         if config().RUN_DIR is None and not _is_private(folder):
             return
-        paths = list(folder.glob("*.sock"))
+        paths = [f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".sock")]
     except OSError:
         return  # no daemon was ever started here
     if not paths:
@@ -102,9 +102,9 @@ def send() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as mouth:
         for path in paths:
             try:
-                mouth.sendto(b"!", str(path))
+                mouth.sendto(b"!", path)
             except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
             except OSError as error:
                 # A full socket has a hint in it already.
                 logger.debug("No hint to %s: %s", path, error)

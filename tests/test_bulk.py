@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from linod import clock
-from linod.bulk import Batch, Mismatch
+from linod.bulk import Batch, Mismatch, takes_many
 from linod.history import Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
@@ -124,13 +124,40 @@ def test_each_statement_of_a_batch_is_counted() -> None:
     assert Job.objects.filter(state="running").count() == 3
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL only")
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no round trips")
 def test_a_batch_is_one_round_trip(django_assert_num_queries: Any) -> None:
     given = rows(2)
     with django_assert_num_queries(1), Batch(connection) as batch:
         batch.insert(Job, NAMES, given)
         batch.change(Job, NEW, HELD, [("x", None, None, row[0], "running", 1) for row in given])
     assert Job.objects.filter(state="x").count() == 2
+
+
+def test_where_statements_must_go_one_by_one_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        connection.settings_dict,
+        "OPTIONS",
+        {"postgresql": {"server_side_binding": True}, "mysql": {"multi_statements": False}}.get(
+            connection.vendor, {}
+        ),
+    )
+    assert not takes_many(connection)
+    given = rows(2)
+    with Batch(connection) as batch:
+        batch.insert(Job, NAMES, given)
+        batch.change(Job, NEW, HELD, [("x", None, None, row[0], "running", 1) for row in given])
+    assert Job.objects.filter(state="x").count() == 2
+
+
+def test_the_last_row_that_is_given_is_the_answer() -> None:
+    (given,) = rows(1)
+    table = Job._meta.db_table
+    with Batch(connection) as batch:
+        batch.add(f"SELECT 'before', count(*) FROM {table}", [])
+        batch.insert(Job, NAMES, [given])
+        batch.add(f"SELECT %s, count(*) FROM {table}", ["after"])
+        batch.change(Job, NEW, HELD, [("x", None, None, given[0], "running", 1)])
+    assert batch.answer == ("after", 1)
 
 
 def test_none_is_stored_as_null() -> None:

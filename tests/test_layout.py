@@ -50,6 +50,7 @@ FLOORS = {
     "running": 1,
     "signals": 1,
     "agenda": 2,
+    "asking": 2,
     "bulk": 2,
     "claims": 2,
     "clock": 2,

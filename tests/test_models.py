@@ -528,6 +528,8 @@ def test_a_request_stands_until_it_is_taken_back() -> None:
     asked = stored(task)
     assert asked.requested_at == task.requested_at
     assert asked.requested_by == task.requested_by == robin
+    line = Decision.objects.get(task=task, kind="requested")
+    assert line.due_at == line.at == asked.requested_at
     task.request_run(rolf)  # the first one stands
     assert (stored(task).requested_at, stored(task).requested_by) == (asked.requested_at, robin)
     assert task.cancel_request(rolf) is True

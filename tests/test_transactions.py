@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,6 +53,51 @@ def test_it_commits_at_its_end_and_rolls_back_on_an_error() -> None:
         raise KeyboardInterrupt
     assert reasons() == ["kept"]
     assert not connection.in_atomic_block
+
+
+def by_itself() -> None:
+    note("dropped")
+
+
+def behind_a_savepoint() -> None:
+    with transaction.atomic():
+        note("dropped")
+
+
+def many_at_once() -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO linod_decision (kind, reason, who, at) VALUES ('edited', %s, '', %s)",
+            [("dropped", "2026-01-01 00:00:00"), ("dropped", "2026-01-01 00:00:00")],
+        )
+
+
+@pytest.mark.parametrize("travels", [True, False], ids=["together", "one by one"])
+@pytest.mark.parametrize("first", [by_itself, behind_a_savepoint, many_at_once])
+def test_whatever_comes_first_is_in_the_transaction(
+    first: Callable[[], None], travels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not travels:
+        monkeypatch.setattr(transactions, "takes_many", lambda connection: False)
+    with pytest.raises(KeyboardInterrupt), transactions.write("default"):  # noqa: PT012
+        first()
+        assert set(reasons()) == {"dropped"}
+        raise KeyboardInterrupt
+    assert reasons() == []
+    with transactions.write("default"):
+        first()
+    assert set(reasons()) == {"dropped"}
+    assert connection.get_autocommit()
+
+
+def test_a_first_statement_that_fails_leaves_no_transaction_open() -> None:
+    with pytest.raises(DatabaseError), transactions.write("default") as mine:
+        mine.cursor().execute("SELECT nothing FROM nowhere")
+    with transactions.write("default"):
+        pass  # nothing to send, so nothing begins
+    note("kept")
+    connection.close()  # an open transaction would be gone with it
+    assert reasons() == ["kept"]
 
 
 def test_inside_another_transaction_it_is_a_part_of_it() -> None:
