@@ -143,7 +143,8 @@ class Batch:
 
     def _count(self, cursor: Any) -> int:
         if cursor.description is not None:
-            self.answer = cursor.fetchone()
+            # All of them: on SQLite a statement that has rows left keeps its lock.
+            self.answer = next(iter(cursor.fetchall()), None)
         return int(cursor.rowcount)
 
     def _with_literals(self, sql: str, params: Sequence[Any]) -> str:
