@@ -37,7 +37,9 @@ def _count_statements_of(connection: Any, **kwargs: Any) -> None:
         connection.execute_wrappers.append(_count_statement)
 
 
-def _count_statement(execute: Callable[..., Any], *args: Any) -> Any:
+def _count_statement(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+    if sql.startswith("BEGIN"):  # on SQLite the engine sends it by itself
+        return execute(sql, *args)
     with open(os.environ[COUNTER], "r+b") as file, mmap.mmap(file.fileno(), 8) as counter:
         counter[:] = (int.from_bytes(counter[:], "little") + 1).to_bytes(8, "little")
-    return execute(*args)
+    return execute(sql, *args)

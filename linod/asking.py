@@ -25,8 +25,8 @@ READ = f"SELECT requested_at FROM {TASKS} WHERE id = %s"
 def ask(connection: BaseDatabaseWrapper, task_id: int, user_id: Any, who: str) -> datetime:
     """Write the request and its line of the ledger; returns its moment, by the database's clock.
 
-    To be called in a transaction. Raises :class:`linod.bulk.Mismatch` when a request stands
-    already, or the task is gone.
+    To be called in a transaction; ``user_id`` is as the driver takes it. Raises
+    :class:`linod.bulk.Mismatch` when a request stands already, or the task is gone.
     """
     now, params = clock.as_term(connection)
     batch = Batch(connection)

@@ -287,9 +287,11 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
 
         While a job runs, another one starts after it. A request that stands already stays.
         """
-        using, key, who = self._using(), None if user is None else user.pk, name_of(user)
+        using, who = self._using(), name_of(user)
         try:
             with transactions.write(using, bounded=False) as connection:
+                asker: Any = self._meta.get_field("requested_by")
+                key = asker.get_db_prep_save(None if user is None else user.pk, connection)
                 moment = asking.ask(connection, self.pk, key, who)
                 transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
                 Decision.objects.announce(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -541,6 +543,18 @@ def test_a_request_stands_until_it_is_taken_back() -> None:
     assert [(kind, who) for kind, _, who in ledger(task)] == [
         ("requested", "robin"), ("request_cancelled", "rolf"),
     ]  # fmt: skip
+
+
+def test_a_user_s_key_goes_to_the_driver_as_its_field_says() -> None:
+    robin = get_user_model().objects.create_user("robin")
+    task = make(every_unit="daily")
+    field = BackgroundTask._meta.get_field("requested_by")
+    # Such as a UUID, which not every driver takes as it is.
+    strange = get_user_model()(pk=uuid.uuid4(), username="strange")
+    with mock.patch.object(field, "get_db_prep_save", return_value=robin.pk) as prepare:
+        task.request_run(strange)
+    prepare.assert_called_once_with(strange.pk, connection)
+    assert stored(task).requested_by == robin
 
 
 def test_a_disabled_or_a_running_task_may_be_requested() -> None:
