@@ -13,12 +13,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from linod import clock
 from linod.bulk import Batch
+from linod.history import Decision
 
-TASKS, LINES = "linod_backgroundtask", "linod_decision"
+TASKS, LINES = "linod_backgroundtask", Decision._meta.db_table
 ASK = f"""UPDATE {TASKS} SET requested_at = {{now}}, requested_by_id = %s
 WHERE id = %s AND requested_at IS NULL"""
 NOTE = f"""INSERT INTO {LINES} (task_id, due_at, kind, reason, who, at)
-SELECT id, requested_at, 'requested', '', %s, requested_at FROM {TASKS} WHERE id = %s"""
+SELECT id, requested_at, %s, '', %s, requested_at FROM {TASKS} WHERE id = %s"""
 READ = f"SELECT requested_at FROM {TASKS} WHERE id = %s"
 
 
@@ -31,7 +32,7 @@ def ask(connection: BaseDatabaseWrapper, task_id: int, user_id: Any, who: str) -
     now, params = clock.as_term(connection)
     batch = Batch(connection)
     batch.add(ASK.format(now=now), [*params, user_id, task_id], expected=1)
-    batch.add(NOTE, [who, task_id])
+    batch.add(NOTE, [Decision.Kind.REQUESTED.value, who, task_id])
     batch.add(READ, [task_id])
     batch.send()
     assert batch.answer is not None

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, models
+from django.db import IntegrityError, OperationalError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from linod.exceptions import LinodError
@@ -132,7 +132,7 @@ class Batch:
                     sql, params = self._with_literals(sql, params), []
                 cursor.execute(sql, params or None)
                 counts = [self._count(cursor)]
-                while cursor.nextset():
+                while to_next(cursor):
                     counts.append(self._count(cursor))
                 for count, (_sql, _params, expected) in zip(counts, waiting, strict=True):
                     _compare(count, expected)
@@ -178,11 +178,26 @@ class Batch:
 def takes_many(connection: BaseDatabaseWrapper) -> bool:
     """Whether several statements may travel together; SQLite has nowhere to travel to."""
     options = connection.settings_dict.get("OPTIONS") or {}
+    driver: str = connection.Database.__name__  # type: ignore[attr-defined]
     if connection.vendor == "mysql":
         # What stands in for mysqlclient does not ask the server for it, unless told to.
-        is_mysqlclient = connection.Database.__name__ == "MySQLdb"  # type: ignore[attr-defined]
-        return is_mysqlclient and bool(options.get("multi_statements", True))
-    return connection.vendor == "postgresql" and not options.get("server_side_binding")
+        return driver == "MySQLdb" and bool(options.get("multi_statements", True))
+    # psycopg 2 would not commit a transaction that it has not begun itself.
+    return driver == "psycopg" and not options.get("server_side_binding")
+
+
+def to_next(cursor: Any) -> bool:
+    """Go on to the next statement's answer; False: there is none.
+
+    Its error is the one that it would be if the statement had gone alone.
+    """
+    try:
+        return bool(cursor.nextset())
+    except OperationalError as error:
+        # MariaDB's numbers for values that a column refuses: Django looks at the first answer only.
+        if error.args and error.args[0] in getattr(cursor.cursor, "codes_for_integrityerror", ()):
+            raise IntegrityError(*error.args) from error
+        raise
 
 
 def _compare(count: int, expected: int | None) -> None:

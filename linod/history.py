@@ -246,6 +246,7 @@ class DecisionManager(models.Manager["Decision"]):
 
     def announce(self, decision: Decision, using: str) -> None:
         """Tell this process of a line, once what added it is committed."""
+        decision._state.db = using
         transaction.on_commit(
             lambda: signals.decision_made.send(Decision, decision=decision), using=using
         )

@@ -181,8 +181,10 @@ class Scheduler:
             if delay > 0:
                 # Not wait_for(): it takes the loop three more rounds until the next tick.
                 timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
-                await self._wake.wait()
-                timer.cancel()
+                try:
+                    await self._wake.wait()
+                finally:
+                    timer.cancel()
             self._wake.clear()
 
     async def tick(self) -> float | None:

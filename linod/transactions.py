@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from linod.bulk import Batch, takes_many
+from linod.bulk import Batch, takes_many, to_next
 
 #: A process that freezes inside a transaction would hide its rows behind SKIP LOCKED for ever;
 #: PostgreSQL ends it after a second. LOCAL: poolers share sessions, a transaction is ours.
@@ -42,7 +42,7 @@ LOOKING = 0.001, 0.01
 def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
     """A transaction that may write at once and cannot stay open for long.
 
-    :param bounded: False where somebody else's site waits for its locks as it likes.
+    :param bounded: False in a process of the site, which waits for its locks as it likes.
 
     On SQLite it begins IMMEDIATE whatever the settings say: a deferred one that reads first and
     then writes fails with "database is locked" without waiting (sqlite.org/lang_transaction.html).
@@ -50,13 +50,27 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
     """
     connection: Any = connections[using]
     connection.ensure_connection()
+    if connection.in_atomic_block:
+        # The bounds would stay with somebody else's transaction.
+        with transaction.atomic(using=using):
+            yield connection
+        return
+    bounds = POSTGRESQL_BOUNDS if bounded and connection.vendor == "postgresql" else ()
+    opening = _Opening(connection, bounds)
     with ExitStack() as stack:
-        # Inside somebody else's transaction the bounds would stay with it.
-        if connection.get_autocommit():
-            bounds = POSTGRESQL_BOUNDS if bounded and connection.vendor == "postgresql" else ()
-            stack.enter_context(_beginning(connection, bounds))
+        if connection.vendor == "sqlite":
+            stack.enter_context(_beginning(connection, partial(_begin_locked, connection)))
+        elif takes_many(connection):
+            stack.enter_context(connection.execute_wrapper(opening))
+            stack.enter_context(_beginning(connection, opening.begin))
         stack.enter_context(transaction.atomic(using=using))
-        yield connection
+        if not opening.has_begun:
+            opening.bound()
+        try:
+            yield connection
+        finally:
+            # What is called after the commit is not in the transaction.
+            opening.close()
 
 
 @contextmanager
@@ -67,18 +81,19 @@ def write_batch(using: str) -> Iterator[Batch]:
 
 
 @contextmanager
-def _beginning(connection: Any, bounds: Sequence[str]) -> Iterator[None]:
-    """Let Django's next transaction begin in our way: the only place where it lets one do so."""
-    opening = _Opening(["BEGIN", *bounds])
-    is_sqlite = connection.vendor == "sqlite"
-    connection._start_transaction_under_autocommit = (
-        partial(_begin_locked, connection) if is_sqlite else opening.arm
-    )
-    try:
-        with nullcontext() if is_sqlite else connection.execute_wrapper(opening):
-            yield
-    finally:
+def _beginning(connection: Any, begin: Callable[[], None]) -> Iterator[None]:
+    """Let Django's next transaction begin in our way, and no other behind it."""
+
+    def once() -> None:
         del connection._start_transaction_under_autocommit
+        begin()
+
+    # The only place where Django lets a transaction begin otherwise.
+    connection._start_transaction_under_autocommit = once
+    try:
+        yield
+    finally:
+        vars(connection).pop("_start_transaction_under_autocommit", None)
 
 
 class _Opening:
@@ -87,28 +102,40 @@ class _Opening:
     A wrapper of database calls (Django's documentation, "Database instrumentation").
     """
 
-    def __init__(self, statements: Sequence[str]) -> None:
-        self._statements = statements
-        self._is_due = False
+    def __init__(self, connection: Any, bounds: Sequence[str]) -> None:
+        self.connection = connection
+        self._bounds = bounds
+        self._waiting: Sequence[str] = ()
+        self.has_begun = False
 
-    def arm(self) -> None:
-        """Django's transaction begins: send them with whatever comes first."""
-        self._is_due = True
+    def begin(self) -> None:
+        """Send BEGIN and the bounds with whatever comes first."""
+        self.has_begun = True
+        self._waiting = ["BEGIN", *self._bounds]
+
+    def bound(self) -> None:
+        """Django began the transaction: send the bounds alone."""
+        if self._bounds:
+            with self.connection.cursor() as cursor:
+                cursor.execute("; ".join(self._bounds))
+
+    def close(self) -> None:
+        """Nothing came: there is nothing to begin."""
+        self._waiting = ()
 
     def __call__(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        if not self._is_due:
+        waiting, self._waiting = self._waiting, ()
+        if not waiting:
             return execute(sql, params, many, context)
-        self._is_due = False
-        if many or not takes_many(context["connection"]):
-            with context["connection"].cursor() as cursor:
-                for statement in self._statements:
-                    cursor.execute(statement)
+        if many:
+            with self.connection.cursor() as cursor:
+                cursor.execute("; ".join(waiting))
             return execute(sql, params, many, context)
-        result = execute("; ".join([*self._statements, sql]), params, many, context)
-        for _statement in self._statements:
-            context["cursor"].nextset()
+        result = execute("; ".join([*waiting, sql]), params, many, context)
+        for _statement in waiting:
+            to_next(context["cursor"])
         return result
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from linod import clock
 from linod.bulk import Batch, Mismatch, takes_many
@@ -147,6 +147,19 @@ def test_where_statements_must_go_one_by_one_they_do(monkeypatch: pytest.MonkeyP
         batch.insert(Job, NAMES, given)
         batch.change(Job, NEW, HELD, [("x", None, None, row[0], "running", 1) for row in given])
     assert Job.objects.filter(state="x").count() == 2
+
+
+def test_what_a_column_refuses_in_a_later_statement_is_no_passing_error() -> None:
+    (given,) = rows(1)
+
+    def insert_and_change() -> None:
+        with transaction.atomic(), Batch(connection) as batch:
+            batch.insert(Job, NAMES, [given])
+            batch.add(f"UPDATE {Job._meta.db_table} SET arguments = %s", ["no JSON"])
+
+    with pytest.raises((IntegrityError, DataError)):
+        insert_and_change()
+    assert not Job.objects.exists()
 
 
 def test_the_last_row_that_is_given_is_the_answer() -> None:

@@ -568,14 +568,20 @@ def test_a_disabled_or_a_running_task_may_be_requested() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_the_daemons_hear_of_it_after_the_commit() -> None:
     heard: list[str] = []
+    databases = set[str | None]()
 
     def hear(**kwargs: Any) -> None:
         heard.append("in a transaction" if connection.in_atomic_block else "after the commit")
 
+    def take(decision: Decision, **kwargs: Any) -> None:
+        databases.add(decision._state.db)
+
     signals.work_arrived.connect(hear)
+    signals.decision_made.connect(take)
     try:
         task = make(every_unit="daily")
         task.request_run()
+        assert databases == {"default"}
         task.cancel_request()
         task.disable("x")
         task.enable()
@@ -583,6 +589,7 @@ def test_the_daemons_hear_of_it_after_the_commit() -> None:
         task.save()
     finally:
         signals.work_arrived.disconnect(hear)
+        signals.decision_made.disconnect(take)
         alerts.flush(30)
     assert set(heard) == {"after the commit"}
     assert len(heard) == 6

@@ -90,6 +90,35 @@ def test_whatever_comes_first_is_in_the_transaction(
     assert connection.get_autocommit()
 
 
+def test_what_is_called_after_the_commit_may_write_in_transactions_of_its_own() -> None:
+    def write_more() -> None:
+        with transactions.write("default"):
+            note("by the engine")
+        with transaction.atomic():
+            note("by the site")
+        note("alone")
+
+    with transactions.write("default"):
+        note("first")
+        transaction.on_commit(write_more)
+    with transactions.write("default"):
+        transaction.on_commit(write_more)  # of a transaction that said nothing
+    connection.close()  # an open transaction would be gone with it
+    more = ["by the engine", "by the site", "alone"]
+    assert reasons() == ["first", *more, *more]
+
+
+def test_what_a_column_refuses_is_no_passing_error() -> None:
+    with transactions.write("default") as mine:
+        mine.cursor().execute("CREATE TABLE refusing (n INTEGER CHECK (n > 0))")
+    try:
+        with pytest.raises(IntegrityError), transactions.write("default") as mine:
+            mine.cursor().execute("INSERT INTO refusing VALUES (0)")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE refusing")
+
+
 def test_a_first_statement_that_fails_leaves_no_transaction_open() -> None:
     with pytest.raises(DatabaseError), transactions.write("default") as mine:
         mine.cursor().execute("SELECT nothing FROM nowhere")
@@ -213,10 +242,18 @@ if connection.vendor == "sqlite":
 if connection.vendor == "postgresql":
 
     def test_postgresql_bounds_are_the_transaction_s() -> None:
-        before = shown(BOUNDS)
+        before, behind = shown(BOUNDS), list[list[str]]()
+
+        def look_behind() -> None:
+            with transaction.atomic():
+                behind.append(shown(BOUNDS))
+
         with transactions.write("default"):
             assert shown(BOUNDS) == ["1s", "1s", "5s"]
         assert shown(BOUNDS) == before
+        with transactions.write("default"):
+            transaction.on_commit(look_behind)
+        assert behind == [before]
         with transaction.atomic():
             with transactions.write("default"):
                 assert shown(BOUNDS) == before
