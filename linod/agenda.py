@@ -14,7 +14,8 @@ from django.conf import settings
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
-from linod import clock
+from linod import asking, clock
+from linod.asking import TASK_COLUMNS
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Job, time_ordered_uuid
 from linod.models import BackgroundTask
@@ -26,11 +27,6 @@ from linod.recurrence import Recurrence
 from linod.rowrules import rule_of
 from linod.rules import WEEKDAYS
 
-#: What a job takes over from its task.
-TASK_COLUMNS = (
-    "id", "version", "seqno", "procedure", "arguments", "log_level", "requested_at",
-    "requested_by_id", "next_run_at", "timeout", "max_attempts", "retry_delay", "rerun_lost",
-)  # fmt: skip
 #: What decides about a due instant, besides.
 RULE_COLUMNS = (
     "missed", "missed_within", "every_unit", "every", "start_date", "start_time", "end_date",
@@ -87,6 +83,23 @@ def peek_requested(using: str, owner: uuid.UUID, now: datetime, limit: int) -> l
     """Up to ``limit`` tasks that somebody wants to run as soon as possible, the first first."""
     requested = _requested_tasks(using, tuple(Procedures.known_names()))
     return [_candidate(row, owner, now) for row in requested.until(now, limit)]
+
+
+def told(
+    owner: uuid.UUID, hints: Iterable[bytes], since: datetime, until: datetime
+) -> list[Candidate]:
+    """The requests that hints tell of, as they were when they were made, in that time.
+
+    Empty when a hint does not tell, or tells of what this process does not know.
+    """
+    found = []
+    for hint in hints:
+        row = asking.from_hint(hint)
+        procedure = None if row is None else Procedures.get_by_name(row["procedure"])
+        if row is None or procedure is None or not since <= row["requested_at"] <= until:
+            return []
+        found.append(_candidate(row | {"procedure": procedure}, owner, row["requested_at"]))
+    return found
 
 
 def lock_idle(using: str, pks: Sequence[int]) -> Iterator[dict[str, Any]]:

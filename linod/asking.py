@@ -1,39 +1,131 @@
 """Asking for a run: whoever asks waits for it, so all that it takes travels to the server at once.
 
-The statements are written out: to let Django write them takes longer than to answer them.
+The statements are written out: to let Django write them takes longer than to answer them. They also
+read what a job takes over from its task, as the database has it at that moment. The hint to the
+daemons tells it to them (:mod:`linod.wakeup`), which saves the first one of them to look.
 """
 
 # ruff: noqa: S608 - the names of tables, and the database's own clock; every value is a parameter
 from __future__ import annotations
 
-from datetime import datetime
+import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.core.exceptions import ValidationError
+from django.db import connections
 
-from linod import clock
-from linod.bulk import Batch
-from linod.history import Decision
+from linod import clock, transactions
+from linod.bulk import Mismatch
+from linod.choices import LogLevels
+from linod.history import Decision, Job
+
+#: How a true value is written, by some drivers and by others.
+TRUE = ("True", "1")
+#: What a column for integers holds at most.
+BIGGEST = 2**63 - 1
+
+
+def _integer(text: str) -> int:
+    number = int(text)
+    if abs(number) > BIGGEST:
+        raise ValueError("no column holds that number")
+    return number
+
+
+def _log_level(text: str) -> str:
+    if LogLevels.get_by_name(text) is None:
+        raise ValueError("there is no such level")
+    return text
+
+
+def _user_key(text: str) -> Any:
+    asker: Any = Job._meta.get_field("requested_by")
+    return asker.target_field.to_python(text)
+
+
+#: What a job takes over from its task, and how it is read from a hint's text.
+COLUMNS: dict[str, Callable[[str], Any]] = {
+    "id": _integer,
+    "version": _integer,
+    "seqno": _integer,
+    "procedure": str,
+    "arguments": json.loads,
+    "log_level": _log_level,
+    "requested_at": clock.as_utc,
+    "requested_by_id": _user_key,
+    "next_run_at": clock.as_utc,
+    "timeout": float,
+    "max_attempts": _integer,
+    "retry_delay": float,
+    "rerun_lost": lambda text: text in TRUE,
+}
+TASK_COLUMNS = tuple(COLUMNS)
+#: Those that may be NULL: an empty text.
+MAY_LACK = frozenset({"requested_by_id", "next_run_at", "timeout"})
+#: Between the values of a hint (ASCII's unit separator): JSON and names have none. JSON for all
+#: of it would take three times as long as the way to the daemon.
+SEPARATOR = "\x1f"
+#: Most bytes of a hint that tells what was asked for.
+MOST = 4096
 
 TASKS, LINES = "linod_backgroundtask", Decision._meta.db_table
 ASK = f"""UPDATE {TASKS} SET requested_at = {{now}}, requested_by_id = %s
 WHERE id = %s AND requested_at IS NULL"""
 NOTE = f"""INSERT INTO {LINES} (task_id, due_at, kind, reason, who, at)
-SELECT id, requested_at, %s, '', %s, requested_at FROM {TASKS} WHERE id = %s"""
-READ = f"SELECT requested_at FROM {TASKS} WHERE id = %s"
+SELECT id, requested_at, %s, '', %s, requested_at FROM"""
+READ = f"SELECT {{columns}} FROM {TASKS} WHERE id = %s"
+#: PostgreSQL takes all in one statement, which needs no transaction around it.
+WHOLE = f"""WITH asked AS ({ASK} RETURNING {{columns}}), noted AS ({NOTE} asked)
+SELECT * FROM asked"""
 
 
-def ask(connection: BaseDatabaseWrapper, task_id: int, user_id: Any, who: str) -> datetime:
-    """Write the request and its line of the ledger; returns its moment, by the database's clock.
+def ask(using: str, task_id: int, user_id: Any, who: str) -> dict[str, Any]:
+    """Write the request and its line of the ledger; returns ``TASK_COLUMNS``, as the driver does.
 
-    To be called in a transaction; ``user_id`` is as the driver takes it. Raises
-    :class:`linod.bulk.Mismatch` when a request stands already, or the task is gone.
+    ``requested_at`` is a moment (UTC) by the database's clock. ``user_id`` is as the driver takes
+    it. Raises :class:`linod.bulk.Mismatch` when a request stands already, or the task is gone.
     """
+    connection = connections[using]
     now, params = clock.as_term(connection)
-    batch = Batch(connection)
-    batch.add(ASK.format(now=now), [*params, user_id, task_id], expected=1)
-    batch.add(NOTE, [Decision.Kind.REQUESTED.value, who, task_id])
-    batch.add(READ, [task_id])
-    batch.send()
-    assert batch.answer is not None
-    return clock.as_utc(batch.answer[0])
+    asked, note = [*params, user_id, task_id], [Decision.Kind.REQUESTED.value, who]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(WHOLE.format(now=now, columns=_columns(using)), [*asked, *note])
+            found = cursor.fetchone()
+    else:
+        so_far = "AND ROW_COUNT() = 1" if connection.vendor == "mysql" else ""
+        with transactions.write_at_once(using) as batch:
+            batch.add(ASK.format(now=now), asked, expected=1)
+            batch.add(f"{NOTE} {TASKS} WHERE id = %s {so_far}", [*note, task_id])
+            batch.add(READ.format(columns=_columns(using)), [task_id])
+        found = batch.answer
+    if found is None:
+        raise Mismatch("the request stands already, or the task is gone")
+    row = dict(zip(TASK_COLUMNS, found, strict=True))
+    return row | {"requested_at": clock.as_utc(row["requested_at"])}
+
+
+@lru_cache(maxsize=8)
+def _columns(using: str) -> str:
+    return ", ".join(map(connections[using].ops.quote_name, TASK_COLUMNS))
+
+
+def as_hint(row: dict[str, Any]) -> bytes:
+    """What :func:`ask` gave, for a hint; empty when it is too long for one."""
+    texts = ["" if value is None else str(value) for value in row.values()]
+    hint = SEPARATOR.join(texts).encode()
+    return hint if len(hint) <= MOST else b""
+
+
+def from_hint(hint: bytes) -> dict[str, Any] | None:
+    """``TASK_COLUMNS`` out of :func:`as_hint`, as Django would read them; None when it is none."""
+    try:
+        texts = zip(COLUMNS.items(), hint.decode().split(SEPARATOR), strict=True)
+        return {
+            name: None if not text and name in MAY_LACK else read(text)
+            for (name, read), text in texts
+        }
+    except (ValueError, OverflowError, RecursionError, ValidationError):
+        return None

@@ -55,18 +55,20 @@ class Batch:
         if not rows:
             return
         table = _table(self.connection.alias, model, names)
-        given = _given(self.connection, table, rows, key=0)
-        sql = f"INSERT INTO {table.name} ({', '.join(table.columns)})"
-        if self.connection.vendor == "sqlite":
-            values = f"VALUES ({', '.join(['%s'] * len(names))})"
-            self._run_for_each(f"{sql} {values}", given, None)
+        if len(rows) == 1:
+            self._run_for_one(table.insertion, table, rows[0], None)
             return
+        given = _given(self.connection, table, rows, key=0)
+        if self.connection.vendor == "sqlite":
+            self._run_for_each(table.insertion, given, None)
+            return
+        sql = f"INSERT INTO {table.name} ({', '.join(table.columns)})"
         terms = given.terms
         if self.connection.vendor == "postgresql":
             terms = [f"{term}::{kind}" for term, kind in zip(terms, table.types, strict=True)]
         rows_sql, params = given.as_derived_table(self.connection.vendor)
         sql = f"{sql} SELECT {', '.join(terms)} FROM {rows_sql}"
-        self._waiting.append((sql, [*given.same.values(), *params], None))
+        self.add(sql, [*given.same.values(), *params])
 
     def change(
         self,
@@ -101,17 +103,28 @@ class Batch:
         if not rows:
             return
         table = _table(self.connection.alias, model, new + where)
-        empty = _table(self.connection.alias, model, null)
-        besides = "".join(f" AND {table.name}.{column} IS NULL" for column in empty.columns)
+        if len(rows) == 1:
+            sql = _update_of_one(self.connection.alias, model, new, where, null)
+            self._run_for_one(sql, table, rows[0], expected)
+            return
         given = _given(self.connection, table, rows, key=len(new))
         if self.connection.vendor == "sqlite":
-            terms = [f"{column} = %s" for column in table.columns]
-            changes, held = terms[: len(new)], terms[len(new) :]
-            sql = f"UPDATE {table.name} SET {', '.join(changes)} WHERE {' AND '.join(held)}"
-            self._run_for_each(sql + besides, given, expected)
+            sql = _update_of_one(self.connection.alias, model, new, where, null)
+            self._run_for_each(sql, given, expected)
         else:
+            empty = _table(self.connection.alias, model, null)
+            besides = "".join(f" AND {table.name}.{column} IS NULL" for column in empty.columns)
             sql, params = _joined(self.connection.vendor, table, given, len(new))
-            self._waiting.append((sql + besides, params, expected))
+            self.add(sql + besides, params, expected)
+
+    def _run_for_one(self, sql: str, table: _Table, row: Row, expected: int | None) -> None:
+        params = [prepare(value) for prepare, value in zip(table.preparations, row, strict=True)]
+        if self.connection.vendor != "sqlite":
+            self.add(sql, params, expected)
+            return
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            _compare(cursor.rowcount, expected)
 
     def _run_for_each(self, sql: str, given: _Given, expected: int | None) -> None:
         """SQLite has no round trips to save: at once, one prepared statement for each row."""
@@ -213,6 +226,8 @@ class _Table:
     columns: list[str]
     preparations: list[Callable[[Any], Any]]
     types: list[str]
+    #: Inserts one row.
+    insertion: str
 
 
 @lru_cache(maxsize=64)
@@ -220,12 +235,25 @@ def _table(alias: str, model: type[models.Model], names: tuple[str, ...]) -> _Ta
     connection = connections[alias]
     quote = connection.ops.quote_name
     fields: list[Any] = [model._meta.get_field(name) for name in names]
+    name, columns = quote(model._meta.db_table), [quote(field.column) for field in fields]
+    places = ", ".join(["%s"] * len(columns))
     return _Table(
-        quote(model._meta.db_table),
-        [quote(field.column) for field in fields],
+        name,
+        columns,
         [_preparation(field, connection) for field in fields],
         [field.db_type(connection) or "" for field in fields],
+        f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({places})",
     )
+
+
+@lru_cache(maxsize=64)
+def _update_of_one(
+    alias: str, model: type[models.Model], new: Names, where: Names, null: Names
+) -> str:
+    table, empty = _table(alias, model, new + where), _table(alias, model, null)
+    terms = [f"{column} = %s" for column in table.columns]
+    held = [*terms[len(new) :], *(f"{column} IS NULL" for column in empty.columns)]
+    return f"UPDATE {table.name} SET {', '.join(terms[: len(new)])} WHERE {' AND '.join(held)}"
 
 
 @dataclass(frozen=True)

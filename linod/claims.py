@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from linod import agenda, clock, transactions
+from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.exceptions import AlreadyRunning
 from linod.groups import in_groups
@@ -154,9 +155,9 @@ def _advance(batch: Batch, candidates: Sequence[Candidate], now: datetime) -> No
     batch.change(
         BackgroundTask,
         ("requested_at", "requested_by", "last_start_time", "last_end_time"),
-        ("id", "requested_at"),
+        ("id", "version", "requested_at"),
         [
-            (None, None, now, None, c.task_id, c.requested_at)
+            (None, None, now, None, c.task_id, c.version, c.requested_at)
             for c in candidates
             if c.requested_at is not None
         ],
@@ -253,7 +254,7 @@ def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
         rows = BackgroundTask.objects.using(terms.using).filter(pk=task.pk)
         if connection.features.has_select_for_update:
             rows = rows.select_for_update()
-        row = rows.values(*agenda.TASK_COLUMNS).get()
+        row = rows.values(*TASK_COLUMNS).get()
         now = clock.db_now(terms.using)
         job = agenda.new_job(row, terms.owner, now, Job.Trigger.REQUEST)
         job.requested_by_id, job.start_time = user_id, now

@@ -73,7 +73,7 @@ async def accompany(daemon: Daemon) -> None:
     outbox = Outbox(daemon.terms.host, broadcaster.wake)
     lookout = Lookout(daemon.using, outbox.add, outbox.drop_all)
     asked = LinodConsumer()
-    ear = Listener(uuid.uuid4(), lookout.look)
+    ear = Listener(uuid.uuid4(), lambda _hints: lookout.look())
     ear.open()
     outbox.connect(lookout.look)
     try:

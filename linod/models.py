@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import Q
 from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext, gettext_noop
@@ -288,33 +288,24 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         While a job runs, another one starts after it. A request that stands already stays.
         """
         using, who = self._using(), name_of(user)
+        asker: Any = self._meta.get_field("requested_by")
+        key = asker.get_db_prep_save(None if user is None else user.pk, connections[using])
         try:
-            with transactions.write(using, bounded=False) as connection:
-                asker: Any = self._meta.get_field("requested_by")
-                key = asker.get_db_prep_save(None if user is None else user.pk, connection)
-                moment = asking.ask(connection, self.pk, key, who)
-                transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
-                Decision.objects.announce(
-                    Decision(
-                        task_id=self.pk,
-                        due_at=moment,
-                        kind=Decision.Kind.REQUESTED,
-                        who=who,
-                        at=moment,
-                    ),
-                    using,
-                )
-            asked = True
+            asked = asking.ask(using, self.pk, key, who)
         except Mismatch:
-            asked = False
             if not self._row(using).exists():
                 raise self._gone() from None
-        if asked:
-            # Nothing is read again: whoever asks waits for the run, not for the row.
-            self.requested_at, self.requested_by = moment, user
-            self.remember(("requested_at", "requested_by_id"))
-        else:
             self.reread()
+            return
+        transaction.on_commit(
+            lambda: signals.work_arrived.send(type(self), asked=asked), using=using
+        )
+        kind, moment = Decision.Kind.REQUESTED, asked["requested_at"]
+        line = Decision(task_id=self.pk, due_at=moment, kind=kind, who=who, at=moment)
+        Decision.objects.announce(line, using)
+        # Nothing is read again: whoever asks waits for the run, not for the row.
+        self.requested_at, self.requested_by = moment, user
+        self.remember(("requested_at", "requested_by_id"))
 
     def cancel_request(self, user: Any = None) -> bool:
         """Take a request back; False when no request stands (any more)."""

@@ -29,6 +29,9 @@ logger = logging.getLogger("linod")
 
 #: Most jobs that are claimed before a slot is free for them, by vendor.
 PREFETCH = {"mysql": 100, "postgresql": 200, "sqlite": 200}
+#: Seconds that the loop stands back for a body that somebody waits for: it would hold the
+#: interpreter's lock, which that body needs to begin.
+STAND_BACK = 0.002
 #: Seconds of work that are claimed ahead.
 AHEAD = 0.25
 #: Seconds after which claimed jobs that no slot came free for are given back.
@@ -76,6 +79,8 @@ class Turn:
     refused: list[Finished] = field(default_factory=list)
     agenda: Agenda | None = None
     claimed: int = 0
+    #: Whether it answered a hint, without the agenda.
+    is_answer: bool = False
     #: Whether it tried to claim what was due and others were faster.
     in_vain: bool = False
 
@@ -123,7 +128,10 @@ class Scheduler:
         #: Set when the first turn is over: from then on it serves.
         self.has_looked = asyncio.Event()
         self._is_hinted = False
+        self._hints: list[bytes] = []
         self._took_shortcut = False
+        #: Whether the last look found nothing to do.
+        self._was_idle = False
         self._foreseen: Foreseen | None = None
         self.failures = 0
         self._others_active = True
@@ -136,8 +144,9 @@ class Scheduler:
         self._turn_time = 0.01
         self._is_visiting = False
 
-    def look_now(self) -> None:
-        """A hint came: something may be due, most likely a request."""
+    def look_now(self, hints: Sequence[bytes] = ()) -> None:
+        """A hint came: something may be due, most likely a request, and most likely this one."""
+        self._hints = [*self._hints, *hints][: self.executor.slots + 1]
         self._is_hinted = True
         self._wake.set()
 
@@ -289,17 +298,20 @@ class Scheduler:
         if limit and self._claim_foreseen(turn, free, limit):
             return
         hinted, self._is_hinted = self._is_hinted, False
+        hints, self._hints = self._hints, []
         # Never twice in a row: many requests must not keep the rest of the agenda waiting.
         if hinted and limit and not self._took_shortcut:
-            self._took_shortcut = self._claim_requested(turn, free, limit)
+            self._took_shortcut = self._claim_requested(turn, free, limit, hints)
             if self._took_shortcut:
+                turn.is_answer, self._was_idle = True, False
                 return
         self._took_shortcut = False
         turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
         now = self.only_before or turn.agenda.now
         if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
             self._enable(now)
-        if limit and turn.agenda.is_due(now):
+        self._was_idle = not turn.agenda.is_due(now)
+        if limit and not self._was_idle:
             self._take(turn, self._claim(turn.agenda, now, free, limit))
             turn.in_vain = not turn.claimed
         elif limit:
@@ -326,12 +338,19 @@ class Scheduler:
         self._take(turn, claims.claim(self.terms, candidates, free, now))
         return bool(turn.claimed)
 
-    def _claim_requested(self, turn: Turn, free: int, limit: int) -> bool:
+    def _claim_requested(self, turn: Turn, free: int, limit: int, hints: Sequence[bytes]) -> bool:
         """Answer a hint without asking for the whole agenda first: somebody waits."""
-        using, owner = self.terms.using, self.terms.owner
-        # The request may carry a time that this process' idea of the database's is just behind.
-        moment = self.only_before or self.offset.moment() + timedelta(seconds=self.terms.lease)
-        asked = agenda.peek_requested(using, owner, moment, limit)
+        using, owner, now = self.terms.using, self.terms.owner, self.offset.moment()
+        # A request may carry a time that this process' idea of the database's is just behind.
+        until = self.only_before or now + timedelta(seconds=self.terms.lease)
+        asked: list[Candidate] = []
+        if self._was_idle and self.only_before is None and len(hints) <= free:
+            # Nothing else waits: what the hints tell is claimed as if it had been looked up.
+            asked = agenda.told(owner, hints, now - timedelta(seconds=SOON), until)
+            mine = {each.job.task_id for each in list(self.executor.running.values())}
+            asked = [each for each in asked if each.task_id not in mine]
+        if not asked:
+            asked = agenda.peek_requested(using, owner, until, limit)
         if any(each.job is not None and each.job.procedure.run_after for each in asked):
             return False  # what goes before it may be due, too: the whole agenda tells
         self._take(turn, claims.claim(self.terms, asked, free, self.offset.moment()))
@@ -380,6 +399,8 @@ class Scheduler:
 
     def _delay(self, turn: Turn) -> float | None:
         """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
+        if turn.is_answer and not turn.backlog:
+            return STAND_BACK
         poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
         if turn.backlog or turn.agenda is None or self.executor.is_ahead:
             has_room = self.executor.free > 0 or self.executor.room(turn.backlog) > 0

@@ -5,7 +5,8 @@ Receivers must be quick and must not raise: they run in the process that made th
 
 from django.dispatch import Signal
 
-#: Somebody wants the daemons to look now. Arguments: none beyond ``sender``.
+#: Somebody wants the daemons to look now. ``asked``: what :func:`linod.asking.ask` gave; not told
+#: when it is about something else than one request.
 work_arrived = Signal()
 
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import (
     DatabaseError,
+    Error,
     InterfaceError,
     OperationalError,
     connections,
@@ -17,7 +18,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from linod.bulk import Batch, takes_many, to_next
+from linod.bulk import Batch, Mismatch, takes_many, to_next
 
 #: A process that freezes inside a transaction would hide its rows behind SKIP LOCKED for ever;
 #: PostgreSQL ends it after a second. LOCAL: poolers share sessions, a transaction is ours.
@@ -74,10 +75,41 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
 
 
 @contextmanager
-def write_batch(using: str) -> Iterator[Batch]:
+def write_batch(using: str, *, bounded: bool = True) -> Iterator[Batch]:
     """:func:`write` of one batch."""
-    with write(using) as connection, Batch(connection) as batch:
+    with write(using, bounded=bounded) as connection, Batch(connection) as batch:
         yield batch
+
+
+@contextmanager
+def write_at_once(using: str) -> Iterator[Batch]:
+    """A batch of a process of the site that is a transaction in one message, with its COMMIT.
+
+    Each statement must write nothing unless those before it met their rows: what did not come out
+    is committed when the counts are compared. Inside of another transaction, and where a message
+    takes one statement only, it is :func:`write_batch`.
+    """
+    connection: Any = connections[using]
+    connection.ensure_connection()
+    if connection.in_atomic_block or not connection.autocommit or not takes_many(connection):
+        with write_batch(using, bounded=False) as batch:
+            yield batch
+        return
+    batch = Batch(connection)
+    batch.add("BEGIN", [])
+    yield batch
+    batch.add("COMMIT", [])
+    try:
+        batch.send()
+    except Mismatch:
+        raise
+    except BaseException:
+        # Whatever came between, also from another thread: nothing of it stays open.
+        try:
+            connection.rollback()
+        except Error:
+            connection.close()
+        raise
 
 
 @contextmanager

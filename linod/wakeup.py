@@ -1,4 +1,4 @@
-"""Hints between the processes of one host: a datagram that says "look now".
+"""Hints between the processes of one host: a datagram that says "look now", and may say at what.
 
 Polling is the truth; a hint that is lost costs seconds, not a run. Each daemon binds one socket in
 ``RUN_DIR``; senders write to every socket there and remove those that nobody listens on.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from linod import signals
+from linod import asking, signals
 from linod.conf import config
 
 logger = logging.getLogger("linod")
@@ -49,12 +49,13 @@ def _make_private(folder: Path) -> None:
 
 
 class Listener:
-    """A daemon's ear: calls ``wake`` in the event loop at each hint."""
+    """A daemon's ear: calls ``wake`` in the event loop, with the hints that have come."""
 
-    def __init__(self, owner: uuid.UUID, wake: Callable[[], None]) -> None:
+    def __init__(self, owner: uuid.UUID, wake: Callable[[list[bytes]], None]) -> None:
         self.path = run_dir() / f"{owner.hex}.sock"
         self._wake = wake
         self._socket: socket.socket | None = None
+        self._is_told = False
 
     def open(self) -> None:
         """Bind the socket; without one (no folder, a path too long) polling has to do."""
@@ -68,16 +69,19 @@ class Listener:
             logger.warning("No wake-ups at %s, polling only: %s", self.path, error)
             return
         self._socket = ear
+        # Where others may write, others may tell anything.
+        self._is_told = _is_private(self.path.parent)
         asyncio.get_running_loop().add_reader(ear, self._hear)
 
     def _hear(self) -> None:
         assert self._socket is not None
+        hints: list[bytes] = []
         try:
-            while self._socket.recv(16):
-                pass
+            while hint := self._socket.recv(asking.MOST):
+                hints.append(hint)
         except BlockingIOError:
             pass
-        self._wake()
+        self._wake(hints if self._is_told else [])
 
     def close(self) -> None:
         """Unbind; others stop writing here."""
@@ -88,30 +92,61 @@ class Listener:
             self.path.unlink(missing_ok=True)
 
 
-def send() -> None:
-    """Tell every daemon of this site on this host to look now; never waits, never fails."""
+#: Look, no more.
+LOOK = b"!"
+#: Where hints went the last time, in a folder that is this user's alone.
+_known: set[str] = set()
+
+
+def send(hint: bytes = LOOK) -> None:
+    """Tell every daemon of this site on this host to look now; never waits, never fails.
+
+    What the hint tells beyond that is for a folder of this user alone: who may write into another
+    may listen there.
+    """
+    try:
+        mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        logger.debug("No hint: %s", error)
+        return
+    with mouth:
+        # Whoever asked waits: first where the last one went, then look who is there.
+        told = set(_known)
+        for path in told:
+            _say(mouth, hint, path)
+        is_private, ears = _ears()
+        for path in ears - told:
+            _say(mouth, hint if is_private else LOOK, path)
+    _known.clear()
+    if is_private:
+        _known.update(ears)
+
+
+def _ears() -> tuple[bool, set[str]]:
+    """The daemons' sockets that are there now, and whether their folder is this user's alone."""
     folder = run_dir()
     try:
-        if config().RUN_DIR is None and not _is_private(folder):
-            return
-        paths = [f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".sock")]
+        is_private = _is_private(folder)
+        if config().RUN_DIR is None and not is_private:
+            return False, set()
+        names = os.listdir(folder)
     except OSError:
-        return  # no daemon was ever started here
-    if not paths:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as mouth:
-        for path in paths:
-            try:
-                mouth.sendto(b"!", path)
-            except (ConnectionRefusedError, FileNotFoundError):
-                Path(path).unlink(missing_ok=True)
-            except OSError as error:
-                # A full socket has a hint in it already.
-                logger.debug("No hint to %s: %s", path, error)
+        return False, set()  # no daemon was ever started here
+    return is_private, {f"{folder}/{name}" for name in names if name.endswith(".sock")}
 
 
-def _on_work(**kwargs: Any) -> None:
-    send()
+def _say(mouth: socket.socket, hint: bytes, path: str) -> None:
+    try:
+        mouth.sendto(hint, path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        # A full socket has a hint in it already.
+        logger.debug("No hint to %s: %s", path, error)
+
+
+def _on_work(asked: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    send((asked and asking.as_hint(asked)) or LOOK)
 
 
 def connect() -> None:

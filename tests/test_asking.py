@@ -1,0 +1,380 @@
+"""Asking for a run: one message to the database, and a hint that saves the daemon to look."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
+
+from linod import agenda, asking, claims, clock, signals, transactions, wakeup
+from linod.asking import SEPARATOR, TASK_COLUMNS, as_hint, from_hint
+from linod.bridge import Bridge
+from linod.bulk import Mismatch
+from linod.claims import Terms
+from linod.conf import config
+from linod.execution import Execution
+from linod.history import Decision, Job
+from linod.models import BackgroundTask
+from linod.procedures import Procedures, declare
+from linod.records import Candidate, Claimed
+from linod.scheduler import Offset, Scheduler, Turn
+from tests.daemons import empty_site, make_task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _site() -> Iterator[None]:
+    with empty_site():
+        yield
+
+
+def asked_by(task: BackgroundTask, user: Any = None) -> dict[str, Any]:
+    """What the signal tells when that task is requested."""
+    heard: list[dict[str, Any]] = []
+
+    def hear(asked: dict[str, Any], **kwargs: Any) -> None:
+        heard.append(asked)
+
+    signals.work_arrived.connect(hear)
+    try:
+        task.request_run(user)
+    finally:
+        signals.work_arrived.disconnect(hear)
+    (asked,) = heard
+    return asked
+
+
+def test_a_hint_tells_the_row_as_django_reads_it() -> None:
+    robin = User.objects.create_user("robin")
+    task = make_task(
+        lambda ar: None,
+        "told",
+        arguments={"text": "Grüße\x1f\n", "list": [1, None]},
+        timeout=2.5,
+        rerun_lost=True,
+        max_attempts=3,
+        log_level="DEBUG",
+        every_unit="daily",
+    )
+    told = from_hint(as_hint(asked_by(task, robin)))
+    row = BackgroundTask.objects.values(*TASK_COLUMNS).get(pk=task.pk)
+    assert told == row | {"procedure": "told"}
+    assert row["requested_by_id"] == robin.pk
+    assert row["next_run_at"] is not None
+    (line,) = Decision.objects.filter(kind="requested")
+    assert (line.due_at, line.at) == (row["requested_at"], row["requested_at"])
+
+
+def test_who_asks_again_writes_and_tells_nothing() -> None:
+    task = make_task(lambda ar: None, "once")
+    task.request_run()
+    with pytest.raises(Mismatch):
+        asking.ask("default", task.pk, None, "")
+    assert Decision.objects.filter(kind="requested").count() == 1
+
+
+def test_arguments_that_are_too_long_for_a_hint_are_not_told() -> None:
+    task = make_task(lambda ar: None, "long", arguments={"text": "x" * asking.MOST})
+    assert as_hint(asked_by(task)) == b""
+
+
+MOMENT = "2026-11-23 10:00:00+00:00"
+GOOD = ["7", "0", "1", "name", "{}", "INFO", MOMENT, "", "", "", "1", "60", "0"]
+
+
+def with_(position: int, text: str) -> bytes:
+    values = [*GOOD[:position], text, *GOOD[position + 1 :]]
+    return SEPARATOR.join(values).encode()
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        wakeup.LOOK, b"", b"\xff\xfe", SEPARATOR.join(GOOD[:-1]).encode(), with_(0, ""),
+        with_(0, "seven"), with_(0, str(2**63)), with_(1, "9" * 3000), with_(4, ""),
+        with_(4, "[" * 3000), with_(5, "LOUD"), with_(6, ""), with_(6, "yesterday"),
+        with_(6, "0001-01-01T00:00:00+23:59"), with_(7, "nobody"), with_(9, "long"),
+    ],
+)  # fmt: skip
+def test_what_is_no_hint_tells_nothing(hint: bytes) -> None:
+    assert from_hint(with_(0, "7")) is not None
+    assert from_hint(hint) is None
+
+
+# What the daemon does with it
+
+
+def answered(
+    hints: list[bytes], before: Callable[[Scheduler], object] = lambda scheduler: None
+) -> Turn:
+    """The turn of an idle daemon that hears these hints.
+
+    :param before: is called with its scheduler first.
+    """
+    turn = Turn()
+
+    async def look() -> None:
+        bridge = Bridge("default")
+        terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+        scheduler = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
+        scheduler._was_idle = True
+        before(scheduler)
+        scheduler.look_now(hints)
+        await bridge.call(scheduler._look, turn, 0)
+        bridge.close()
+
+    asyncio.run(look())
+    return turn
+
+
+def must_not_look(*args: Any) -> Any:
+    raise AssertionError("it looks")
+
+
+def test_what_a_hint_tells_is_claimed_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    robin = User.objects.create_user("robin")
+    task = make_task(lambda ar: None, "told", arguments={"n": 1})
+    hint = as_hint(asked_by(task, robin))
+    monkeypatch.setattr(agenda, "peek_requested", must_not_look)
+    turn = answered([hint])
+    (job,) = Job.objects.all()
+    assert [each.id for each in turn.started] == [job.pk]
+    assert (job.state, job.arguments, job.requested_by, job.trigger) == (
+        "running", {"n": 1}, robin, "request",
+    )  # fmt: skip
+    former = task.requested_at
+    task.refresh_from_db()
+    assert (job.due_at, task.requested_at) == (former, None)
+
+
+def test_several_hints_are_claimed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    hints = [as_hint(asked_by(make_task(lambda ar: None, f"t{n}"))) for n in range(3)]
+    monkeypatch.setattr(agenda, "peek_requested", must_not_look)
+    assert len(answered(hints).started) == 3
+
+
+def test_what_was_edited_since_is_looked_up() -> None:
+    task = make_task(lambda ar: None, "edited", arguments={"n": 1})
+    hint = as_hint(asked_by(task))
+    task.arguments = {"n": 2}
+    task.save()
+    answered([hint])
+    (job,) = Job.objects.all()
+    assert job.arguments == {"n": 2}
+
+
+def test_a_request_that_was_taken_back_does_not_run() -> None:
+    task = make_task(lambda ar: None, "taken back")
+    hint = as_hint(asked_by(task))
+    task.cancel_request()
+    answered([hint])
+    assert not Job.objects.exists()
+
+
+def later(scheduler: Scheduler) -> None:
+    now, at = scheduler.offset._reading
+    scheduler.offset._reading = now + timedelta(seconds=1), at
+
+
+def busy(scheduler: Scheduler) -> None:
+    scheduler._was_idle = False
+
+
+def full(scheduler: Scheduler) -> None:
+    scheduler.executor.slots = 1
+
+
+@pytest.mark.parametrize("before", [later, busy, full])
+def test_when_it_looks_all_the_same(
+    before: Callable[[Scheduler], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old hint; other work may wait; there are more hints than slots."""
+    hints = [as_hint(asked_by(make_task(lambda ar: None, f"t{n}"))) for n in range(2)]
+    looks: list[int] = []
+    peek = agenda.peek_requested
+
+    def look(using: str, owner: uuid.UUID, now: datetime, limit: int) -> list[Candidate]:
+        looks.append(limit)
+        return peek(using, owner, now, limit)
+
+    monkeypatch.setattr(agenda, "peek_requested", look)
+    turn = answered(hints, before)
+    assert turn.claimed == (1 if before is full else 2)
+    assert looks == [turn.claimed if before is full else config().MAX_CONCURRENCY]
+
+
+def test_a_procedure_that_nobody_knows_here_stays_for_others() -> None:
+    task = make_task(lambda ar: None, "theirs")
+    hint = as_hint(asked_by(task))
+    del Procedures.registry["theirs"]
+    assert answered([hint]).claimed == 0
+    assert BackgroundTask.objects.get(pk=task.pk).requested_at is not None
+
+
+def test_what_runs_after_others_is_left_to_the_agenda() -> None:
+    declare(lambda ar: None, "first")
+    procedure = declare(lambda ar: None, "second", run_after="first")
+    task = BackgroundTask.objects.create(procedure=procedure)
+    turn = answered([as_hint(asked_by(task))])
+    assert turn.agenda is not None
+    assert turn.claimed == 1
+
+
+def test_what_runs_here_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unique key would refuse it, and the server's log would tell of an error."""
+    task = make_task(lambda ar: None, "busy")
+    task.request_run()
+    tried: list[int] = []
+
+    def runs(scheduler: Scheduler) -> None:
+        moment, original = clock.db_now(), claims.claim
+        found = agenda.peek_requested("default", scheduler.terms.owner, moment, 1)
+        (job,) = claims.claim(scheduler.terms, found, 1, moment)
+        execution = Execution(job, "default", scheduler.offset.moment)
+        scheduler.executor.running[job.key] = execution
+
+        def claim(terms: Terms, candidates: list[Candidate], *args: Any) -> list[Claimed]:
+            tried.append(len(candidates))
+            return original(terms, candidates, *args)
+
+        monkeypatch.setattr(claims, "claim", claim)
+        hints.append(as_hint(asked_by(task)))
+        scheduler.look_now(hints)
+
+    hints: list[bytes] = []
+    assert answered([], lambda scheduler: in_thread(runs, scheduler)).claimed == 0
+    assert len(from_hint(hints[0]) or ()) == len(TASK_COLUMNS)
+    assert set(tried) == {0}
+
+
+def in_thread(action: Callable[..., None], *args: Any) -> None:
+    """Django does not let the database be used in the thread of an event loop."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def act() -> None:
+            try:
+                action(*args)
+            finally:
+                connection.close()
+
+        pool.submit(act).result(30)
+
+
+# The way there
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not pytest's tmp_path: a socket's path must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="linod") as name,
+        override_settings(LINOD={"RUN_DIR": name}),
+    ):
+        yield Path(name)
+
+
+def hear_all(*ears: wakeup.Listener) -> None:
+    for each in ears:
+        each._hear()
+
+
+async def tell(*hints: bytes, when: Callable[[], object] = lambda: None) -> list[list[bytes]]:
+    """What two daemons hear, of which the second comes up behind the first hint.
+
+    :param when: is called before the last hint.
+    """
+    heard: list[list[bytes]] = [[], []]
+    first, second = (wakeup.Listener(uuid.uuid4(), each.extend) for each in heard)
+    first.open()
+    *others, last = hints
+    for hint in others:
+        wakeup.send(hint)
+    second.open()
+    when()
+    wakeup.send(last)
+    hear_all(first, second)
+    first.close()
+    second.close()
+    return heard
+
+
+def test_a_hint_reaches_all_daemons_once_also_those_that_came_since(folder: Path) -> None:
+    assert asyncio.run(tell(b"1", b"2", b"3")) == [[b"1", b"2", b"3"], [b"3"]]
+    assert not list(folder.iterdir())
+
+
+def test_sockets_that_nobody_listens_on_are_removed(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(str(folder / "dead.sock"))
+    wakeup.send(b"1")
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("mode", "said"), [(0o700, b"what"), (0o770, wakeup.LOOK)])
+def test_where_others_may_write_a_hint_says_look_and_no_more(
+    folder: Path, mode: int, said: bytes
+) -> None:
+    folder.chmod(mode)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as ear:
+        ear.bind(str(folder / "ear.sock"))
+        wakeup.send(b"what")
+        assert ear.recv(100) == said
+
+
+def test_where_others_may_write_no_hint_is_believed(folder: Path) -> None:
+    folder.chmod(0o770)
+    heard: list[list[bytes]] = []
+
+    async def listen() -> None:
+        ear = wakeup.Listener(uuid.uuid4(), heard.append)
+        ear.open()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth:
+            mouth.sendto(b"run this", str(ear.path))
+        ear._hear()
+        ear.close()
+
+    asyncio.run(listen())
+    assert heard == [[]]
+
+
+# The transaction
+
+
+def test_a_transaction_in_one_message_is_whole_or_nothing() -> None:
+    insert = "INSERT INTO linod_decision (kind, reason, who, at) VALUES ('edited', %s, '', %s)"
+    now = connection.ops.adapt_datetimefield_value(clock.db_now())
+    with transactions.write_at_once("default") as batch:
+        batch.add(insert, ["kept", now], expected=1)
+    with pytest.raises(DatabaseError), transactions.write_at_once("default") as batch:  # noqa: PT012
+        batch.add(insert, ["dropped", now], expected=1)
+        batch.add("SELECT nothing FROM nowhere", [])
+    with transactions.write_at_once("default") as batch:
+        batch.add(insert, ["kept, too", now], expected=1)
+    other = connection.copy("other")
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT reason FROM linod_decision ORDER BY id")
+            assert [reason for (reason,) in cursor.fetchall()] == ["kept", "kept, too"]
+    finally:
+        other.close()
+
+
+def test_in_another_transaction_it_ends_with_that() -> None:
+    task = make_task(lambda ar: None, "inside")
+    with pytest.raises(KeyError), transaction.atomic():  # noqa: PT012
+        task.request_run()
+        raise KeyError
+    assert not Decision.objects.filter(kind="requested").exists()
+    assert BackgroundTask.objects.get(pk=task.pk).requested_at is None
