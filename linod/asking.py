@@ -42,7 +42,10 @@ def _log_level(text: str) -> str:
 
 def _user_key(text: str) -> Any:
     asker: Any = Job._meta.get_field("requested_by")
-    return asker.target_field.to_python(text)
+    field = asker.target_field
+    if not type(field).__module__.startswith("django."):
+        raise ValueError("a key of the site's own kind is for Django to read, out of the row")
+    return field.to_python(text)
 
 
 #: What a job takes over from its task, and how it is read from a hint's text.
@@ -67,6 +70,8 @@ MAY_LACK = frozenset({"requested_by_id", "next_run_at", "timeout"})
 #: Between the values of a hint (ASCII's unit separator): JSON and names have none. JSON for all
 #: of it would take three times as long as the way to the daemon.
 SEPARATOR = "\x1f"
+#: What a hint begins with: another one when ``COLUMNS`` or their texts are others.
+FORMAT = "1"
 #: Most bytes of a hint that tells what was asked for.
 MOST = 4096
 
@@ -75,17 +80,21 @@ ASK = f"""UPDATE {TASKS} SET requested_at = {{now}}, requested_by_id = %s
 WHERE id = %s AND requested_at IS NULL"""
 NOTE = f"""INSERT INTO {LINES} (task_id, due_at, kind, reason, who, at)
 SELECT id, requested_at, %s, '', %s, requested_at FROM"""
-READ = f"SELECT {{columns}} FROM {TASKS} WHERE id = %s"
+#: Whether none of its jobs runs, as far as the task's row tells.
+IDLE = "last_start_time IS NULL OR last_end_time IS NOT NULL"
+READ = f"SELECT {{columns}}, {IDLE} FROM {TASKS} WHERE id = %s"
 #: PostgreSQL takes all in one statement, which needs no transaction around it.
-WHOLE = f"""WITH asked AS ({ASK} RETURNING {{columns}}), noted AS ({NOTE} asked)
+WHOLE = f"""WITH asked AS ({ASK} RETURNING {{columns}}, {IDLE}), noted AS ({NOTE} asked)
 SELECT * FROM asked"""
 
 
-def ask(using: str, task_id: int, user_id: Any, who: str) -> dict[str, Any]:
-    """Write the request and its line of the ledger; returns ``TASK_COLUMNS``, as the driver does.
+def ask(using: str, task_id: int, user_id: Any, who: str) -> tuple[dict[str, Any], bool]:
+    """Write the request and its line of the ledger; returns what a hint may tell.
 
-    ``requested_at`` is a moment (UTC) by the database's clock. ``user_id`` is as the driver takes
-    it. Raises :class:`linod.bulk.Mismatch` when a request stands already, or the task is gone.
+    That is ``TASK_COLUMNS`` by their names, as the driver gives them (``requested_at``: a moment in
+    UTC, by the database's clock), and whether the task seems to be idle. ``user_id`` is as the
+    driver takes it. Raises :class:`linod.bulk.Mismatch` when a request stands already, or the task
+    is gone.
     """
     connection = connections[using]
     now, params = clock.as_term(connection)
@@ -103,8 +112,9 @@ def ask(using: str, task_id: int, user_id: Any, who: str) -> dict[str, Any]:
         found = batch.answer
     if found is None:
         raise Mismatch("the request stands already, or the task is gone")
-    row = dict(zip(TASK_COLUMNS, found, strict=True))
-    return row | {"requested_at": clock.as_utc(row["requested_at"])}
+    *values, is_idle = found
+    row = dict(zip(TASK_COLUMNS, values, strict=True))
+    return row | {"requested_at": clock.as_utc(row["requested_at"])}, bool(is_idle)
 
 
 @lru_cache(maxsize=8)
@@ -115,17 +125,19 @@ def _columns(using: str) -> str:
 def as_hint(row: dict[str, Any]) -> bytes:
     """What :func:`ask` gave, for a hint; empty when it is too long for one."""
     texts = ["" if value is None else str(value) for value in row.values()]
-    hint = SEPARATOR.join(texts).encode()
+    hint = SEPARATOR.join([FORMAT, *texts]).encode()
     return hint if len(hint) <= MOST else b""
 
 
 def from_hint(hint: bytes) -> dict[str, Any] | None:
     """``TASK_COLUMNS`` out of :func:`as_hint`, as Django would read them; None when it is none."""
     try:
-        texts = zip(COLUMNS.items(), hint.decode().split(SEPARATOR), strict=True)
+        form, *texts = hint.decode().split(SEPARATOR)
+        if form != FORMAT:
+            return None
         return {
             name: None if not text and name in MAY_LACK else read(text)
-            for (name, read), text in texts
+            for (name, read), text in zip(COLUMNS.items(), texts, strict=True)
         }
     except (ValueError, OverflowError, RecursionError, ValidationError):
         return None

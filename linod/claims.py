@@ -179,6 +179,8 @@ def _move_on(using: str, candidate: Candidate) -> None:
     rows = BackgroundTask.objects.using(using).filter(
         pk=candidate.task_id, version=candidate.version, next_run_at=candidate.next_run_at
     )
+    if candidate.requested_at is not None:
+        rows = rows.filter(requested_at=candidate.requested_at)
     if not candidate.fault:
         if not rows.update(next_run_at=candidate.plan.next_run_at):
             raise Mismatch("the task was changed meanwhile")

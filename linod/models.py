@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -290,19 +291,24 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         using, who = self._using(), name_of(user)
         asker: Any = self._meta.get_field("requested_by")
         key = asker.get_db_prep_save(None if user is None else user.pk, connections[using])
+        is_free = transactions.is_free(connections[using])
         try:
-            asked = asking.ask(using, self.pk, key, who)
+            # What fails in somebody else's transaction must not take the rest of it along.
+            with nullcontext() if is_free else transaction.atomic(using=using):
+                asked, is_idle = asking.ask(using, self.pk, key, who)
+                # Others of its statements may change what was asked for: then daemons look.
+                told = {"asked": asked} if is_free and is_idle else {}
+                transaction.on_commit(
+                    lambda: signals.work_arrived.send(type(self), **told), using=using
+                )
+                kind, moment = Decision.Kind.REQUESTED, asked["requested_at"]
+                line = Decision(task_id=self.pk, due_at=moment, kind=kind, who=who, at=moment)
+                Decision.objects.announce(line, using)
         except Mismatch:
             if not self._row(using).exists():
                 raise self._gone() from None
             self.reread()
             return
-        transaction.on_commit(
-            lambda: signals.work_arrived.send(type(self), asked=asked), using=using
-        )
-        kind, moment = Decision.Kind.REQUESTED, asked["requested_at"]
-        line = Decision(task_id=self.pk, due_at=moment, kind=kind, who=who, at=moment)
-        Decision.objects.announce(line, using)
         # Nothing is read again: whoever asks waits for the run, not for the row.
         self.requested_at, self.requested_by = moment, user
         self.remember(("requested_at", "requested_by_id"))

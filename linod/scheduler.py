@@ -347,8 +347,6 @@ class Scheduler:
         if self._was_idle and self.only_before is None and len(hints) <= free:
             # Nothing else waits: what the hints tell is claimed as if it had been looked up.
             asked = agenda.told(owner, hints, now - timedelta(seconds=SOON), until)
-            mine = {each.job.task_id for each in list(self.executor.running.values())}
-            asked = [each for each in asked if each.task_id not in mine]
         if not asked:
             asked = agenda.peek_requested(using, owner, until, limit)
         if any(each.job is not None and each.job.procedure.run_after for each in asked):

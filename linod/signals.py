@@ -5,8 +5,8 @@ Receivers must be quick and must not raise: they run in the process that made th
 
 from django.dispatch import Signal
 
-#: Somebody wants the daemons to look now. ``asked``: what :func:`linod.asking.ask` gave; not told
-#: when it is about something else than one request.
+#: Somebody wants the daemons to look now. ``asked``: the columns that :func:`linod.asking.ask`
+#: read; told only of one request for an idle task, which was a transaction of its own.
 work_arrived = Signal()
 
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).

@@ -74,6 +74,11 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
             opening.close()
 
 
+def is_free(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a statement is a transaction of its own: nobody else's is open."""
+    return connection.get_autocommit() and not connection.in_atomic_block
+
+
 @contextmanager
 def write_batch(using: str, *, bounded: bool = True) -> Iterator[Batch]:
     """:func:`write` of one batch."""
@@ -86,12 +91,16 @@ def write_at_once(using: str) -> Iterator[Batch]:
     """A batch of a process of the site that is a transaction in one message, with its COMMIT.
 
     Each statement must write nothing unless those before it met their rows: what did not come out
-    is committed when the counts are compared. Inside of another transaction, and where a message
-    takes one statement only, it is :func:`write_batch`.
+    is committed when the counts are compared. Inside of another transaction it is a part of that;
+    where a message takes one statement only, it is :func:`write_batch`.
     """
     connection: Any = connections[using]
     connection.ensure_connection()
-    if connection.in_atomic_block or not connection.autocommit or not takes_many(connection):
+    if connection.in_atomic_block:
+        with Batch(connection) as batch:
+            yield batch
+        return
+    if not takes_many(connection):
         with write_batch(using, bounded=False) as batch:
             yield batch
         return
@@ -104,7 +113,7 @@ def write_at_once(using: str) -> Iterator[Batch]:
     except Mismatch:
         raise
     except BaseException:
-        # Whatever came between, also from another thread: nothing of it stays open.
+        # Also what another thread raises here, a body's timeout: nothing stays open.
         try:
             connection.rollback()
         except Error:

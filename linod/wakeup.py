@@ -7,6 +7,7 @@ Polling is the truth; a hint that is lost costs seconds, not a run. Each daemon 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -70,7 +71,8 @@ class Listener:
             return
         self._socket = ear
         # Where others may write, others may tell anything.
-        self._is_told = _is_private(self.path.parent)
+        is_closed = not self.path.stat().st_mode & 0o022
+        self._is_told = is_closed and _is_private(self.path.parent)
         asyncio.get_running_loop().add_reader(ear, self._hear)
 
     def _hear(self) -> None:
@@ -139,7 +141,8 @@ def _say(mouth: socket.socket, hint: bytes, path: str) -> None:
     try:
         mouth.sendto(hint, path)
     except (ConnectionRefusedError, FileNotFoundError):
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others' sockets are theirs to remove
+            Path(path).unlink()
     except OSError as error:
         # A full socket has a hint in it already.
         logger.debug("No hint to %s: %s", path, error)
