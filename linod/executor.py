@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.utils.translation import gettext as _
 
 from linod import capture
@@ -131,7 +131,11 @@ class Executor:
             return
         close_old_connections()
         finished = execution.run()
-        close_old_connections()
+        if execution.body.was_interrupted:
+            # Maybe in the midst of a statement: nobody can use its connection any more.
+            connections.close_all()
+        else:
+            close_old_connections()
         self._arrive(execution, finished)
 
     async def _run_async(self, execution: Execution) -> None:

@@ -60,6 +60,11 @@ class Body:
         self._interruption: type[Interruption] | None = None
         self._is_cancelling = False
 
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether somebody raised something inside it, or was about to."""
+        return self._interruption is not None
+
     def call(self) -> Outcome:
         """Run a sync body in this thread, an async one in an event loop of its own."""
         token = capturing.current.set(self.log)

@@ -282,6 +282,36 @@ def test_a_timeout_stops_a_thread_and_a_coroutine() -> None:
     assert all(task.disabled for task in BackgroundTask.objects.all())
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="where a statement may be under way")
+def test_whoever_comes_behind_an_interrupted_body_has_a_connection_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A site keeps connections; the body before was stopped in the midst of a statement."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 600)
+    monkeypatch.setattr(executor, "PATIENCE", 0.1)
+
+    def stuck(ar: Any) -> None:
+        connection.ensure_connection()
+        connection.connection.pgconn.send_query(b"SELECT 1")  # and nobody takes the answer
+        while True:
+            time.sleep(0.01)
+
+    def count(ar: Any) -> int:
+        try:
+            return BackgroundTask.objects.count()
+        finally:
+            connection.close()
+
+    first = make_task(stuck, timeout=0.1)
+    second = make_task(count)
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=1)), running_daemon():
+        first.request_run()
+        ended_jobs(1, task=first)
+        second.request_run()
+        (job,) = ended_jobs(1, task=second)
+    assert (job.state, job.result) == ("succeeded", 2), job.error
+
+
 def test_a_running_job_is_cancelled_cooperatively() -> None:
 
     begun = threading.Event()
