@@ -62,7 +62,7 @@ def run(world: World) -> list[Finding]:
 
 
 def _inject(world: World, kind: str) -> bool:
-    """Kill or freeze one; returns whether that one was by chance writing on SQLite."""
+    """Kill or freeze one; returns whether that one had by chance SQLite's lock: it tells why."""
     fleet = world.fleet
     if "claim" not in kind:
         victim = world.rng.choice(fleet.ready)
@@ -72,7 +72,7 @@ def _inject(world: World, kind: str) -> bool:
         since = time.monotonic()
         victim.freeze()
         has_lock = world.kind == "sqlite" and _is_locked()
-        time.sleep(since + (FROZEN_WRITER if has_lock else FROZEN) - time.monotonic())
+        time.sleep(since + FROZEN - time.monotonic())
         victim.thaw()
         return has_lock
     point = "claim-before-commit"
