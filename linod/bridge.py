@@ -20,16 +20,27 @@ Value = TypeVar("Value")
 
 #: Seconds between two tries while the database is away: from, to.
 BACK_OFF = (0.05, 2.0)
+#: Seconds after which an action counts as held up; as long as a server bears an idle transaction.
+LONG = 1.0
 
 
 class Bridge:
     """Runs functions that use the database, one after another, in one thread.
 
     Not ``sync_to_async``: its thread-sensitive mode would queue them behind everybody else's.
+
+    :param held_up: called in the event loop when an action has taken ``LONG`` seconds, and again
+        after as many.
     """
 
-    def __init__(self, using: str, name: str = "linod-database") -> None:
+    def __init__(
+        self,
+        using: str,
+        name: str = "linod-database",
+        held_up: Callable[[], None] | None = None,
+    ) -> None:
         self.using = using
+        self._held_up = held_up
         #: How often an action failed for a reason that may pass: its COMMIT may have worked.
         self.failures = 0
         self._work: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
@@ -46,7 +57,18 @@ class Bridge:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Value] = loop.create_future()
         self._work.put((loop, future, action, args))
-        return await future
+        if self._held_up is None:
+            return await future
+        timer = loop.call_later(LONG, self._tell, future, self._held_up)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _tell(self, future: asyncio.Future[Any], held_up: Callable[[], None]) -> None:
+        if not future.done():
+            held_up()
+            asyncio.get_running_loop().call_later(LONG, self._tell, future, held_up)
 
     async def insist(
         self,

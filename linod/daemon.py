@@ -15,13 +15,14 @@ import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
 import linod
-from linod import alerts, capture, claims, clock, signals, transactions
+from linod import alerts, capture, claims, clock, signals, transactions, writelock
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
@@ -123,7 +124,7 @@ class Daemon:
         with self._handle_signals():
             if self.log_server is not None:
                 self.log_server.start()
-            self.bridge = Bridge(self.using)
+            self.bridge = Bridge(self.using, held_up=partial(writelock.release, self.using))
             capture.install()
             try:
                 came_up = await self._ask(self._come_up)
@@ -155,6 +156,7 @@ class Daemon:
             interval=self.settings.LEASE / 3,
             patience=self.settings.LEASE * TRUST,
             distrust=self._distrust,
+            regain=self._regain,
         )
         listener = Listener(self.owner, self.scheduler.look_now)
         listener.open()
@@ -312,6 +314,9 @@ class Daemon:
         reason = _("its lease could not be renewed")
         logger.error("The leases could not be renewed in time: running jobs are told to stop")
         self.loop.call_soon_threadsafe(self.scheduler.distrust, reason)
+
+    def _regain(self) -> None:
+        self.loop.call_soon_threadsafe(self.scheduler.regain)
 
     # Stopping
 

@@ -20,6 +20,8 @@ class Heartbeat(threading.Thread):
     :param beat: writes to the database; when it fails it is tried again, within a second.
     :param distrust: called, once per absence, when the last success is ``patience`` seconds ago:
         the leases cannot be trusted any more. Seconds are the monotonic clock's.
+    :param regain: called when they can be again, also after a lapse in which no beat failed: one
+        waited.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Heartbeat(threading.Thread):
         interval: float,
         patience: float,
         distrust: Callable[[], None],
+        regain: Callable[[], None] = lambda: None,
         name: str = "linod-heartbeat",
     ) -> None:
         super().__init__(name=name, daemon=True)
@@ -38,6 +41,7 @@ class Heartbeat(threading.Thread):
         self.interval = interval
         self.patience = patience
         self.distrust = distrust
+        self.regain = regain
         self._stopping = threading.Event()
         self._last = time.monotonic()
         self._trusted = True
@@ -62,8 +66,11 @@ class Heartbeat(threading.Thread):
             level = logging.DEBUG if transactions.is_passing(error) else logging.ERROR
             logger.log(level, "No heartbeat: %s", error, exc_info=level > logging.DEBUG)
             return self._after_failure()
+        had_lapsed = not self.is_trusted
         # Counted from before the statement: its answer may have taken long.
         self._last, self._trusted = began, True
+        if had_lapsed:
+            self.regain()
         return self.interval
 
     def _after_failure(self) -> float:

@@ -176,6 +176,10 @@ class Scheduler:
         self.executor.cancel_all(reason)
         self._wake.set()
 
+    def regain(self) -> None:
+        """The leases were renewed after a lapse: what was claimed before need not wait longer."""
+        self._wake.set()
+
     def begun(self) -> set[Hold]:
         """The jobs whose bodies this process has begun, and whose ends are not recorded."""
         ended = *self.unrecorded, *self.executor.ended

@@ -1,7 +1,8 @@
 """Hints between the processes of one host: a datagram that says "look now", and may say at what.
 
 Polling is the truth; a hint that is lost costs seconds, not a run. Each daemon binds one socket in
-``RUN_DIR``; senders write to every socket there and remove those that nobody listens on.
+``RUN_DIR``, whose name begins with its process id; senders write to every socket there and remove
+those that nobody listens on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ logger = logging.getLogger("linod")
 
 #: Longest path of a unix socket, in bytes (unix(7): 108 with the final NUL).
 PATH_LIMIT = 107
+#: Look, no more.
+LOOK = b"!"
+#: Where hints went the last time, in a folder that is this user's alone.
+_known: set[str] = set()
 
 
 def run_dir() -> Path:
@@ -53,7 +58,7 @@ class Listener:
     """A daemon's ear: calls ``wake`` in the event loop, with the hints that have come."""
 
     def __init__(self, owner: uuid.UUID, wake: Callable[[list[bytes]], None]) -> None:
-        self.path = run_dir() / f"{owner.hex}.sock"
+        self.path = run_dir() / f"{os.getpid()}-{owner.hex}.sock"
         self._wake = wake
         self._socket: socket.socket | None = None
         self._is_told = False
@@ -94,12 +99,6 @@ class Listener:
             self.path.unlink(missing_ok=True)
 
 
-#: Look, no more.
-LOOK = b"!"
-#: Where hints went the last time, in a folder that is this user's alone.
-_known: set[str] = set()
-
-
 def send(hint: bytes = LOOK) -> None:
     """Tell every daemon of this site on this host to look now; never waits, never fails.
 
@@ -135,6 +134,13 @@ def _ears() -> tuple[bool, set[str]]:
     except OSError:
         return False, set()  # no daemon was ever started here
     return is_private, {f"{folder}/{name}" for name in names if name.endswith(".sock")}
+
+
+def neighbours() -> set[int]:
+    """The process ids that this site's daemons on this host say they have; some may be gone."""
+    names = (os.path.basename(path) for path in _ears()[1])
+    return {int(pid) for pid, _dash, _owner in (name.partition("-") for name in names)
+            if pid.isdecimal()}  # fmt: skip
 
 
 def _say(mouth: socket.socket, hint: bytes, path: str) -> None:

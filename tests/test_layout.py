@@ -95,6 +95,7 @@ FLOORS = {
     "testing": 3,
     "wakeup": 3,
     "workers": 3,
+    "writelock": 3,
     "admin": 4,
     "answers": 4,
     "apps": 4,

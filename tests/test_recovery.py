@@ -21,7 +21,7 @@ from linod.claims import Terms
 from linod.conf import config
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
-from linod.scheduler import Offset, Scheduler
+from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import (
     empty_site,
     ended_jobs,
@@ -96,6 +96,40 @@ def test_the_next_attempt_may_run_beside_the_former_one_s_body() -> None:
         may_end[1].set()
         (job,) = ended_jobs()
     assert (job.state, job.attempt) == ("succeeded", 2)
+
+
+def test_when_the_leases_hold_again_what_waits_begins_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A beat had to wait for a lock, as everybody had."""
+    task = make_task(lambda ar: None, "waiting")
+    waits, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr("linod.scheduler.STALLED", 3600.0)
+    values = {"LEASE": 0.9, "BACKGROUND_SLEEP_TIME": 3600.0}
+    with override_settings(LINOD={**settings.LINOD, **values}), running_daemon() as (thread,):
+        heart, engine = thread.daemon.heart, thread.daemon.scheduler
+        beat, delay = heart.beat, engine._delay
+        delays: list[float] = []
+
+        def beat_late() -> None:
+            waits.set()
+            go_on.wait(DEADLINE)
+            beat()
+
+        def note_delay(turn: Turn) -> float:
+            delays.append(delay(turn))
+            return delays[-1]
+
+        heart.beat = beat_late
+        wait_until(lambda: waits.is_set() and not heart.is_trusted, "the leases run out")
+        wait_until(engine.has_looked.is_set, "the first turn is over")
+        engine._delay = note_delay
+        task.request_run()
+        wait_until(lambda: delays, "it finds that it may not claim")
+        assert delays[0] > DEADLINE
+        go_on.set()
+        (job,) = ended_jobs()
+    assert job.state == "succeeded"
 
 
 def test_what_was_claimed_in_a_turn_longer_than_the_lease_begins_only_if_it_is_still_mine(

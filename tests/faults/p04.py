@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 
 from django.db import connection
 
 from tests.faults import schedules
+from tests.faults.fleet import Process, wait_until
 from tests.faults.journal import BEGIN
 from tests.faults.world import Finding, World, at_most, none, once_per_instant, percentile
 
@@ -17,11 +16,8 @@ DATABASES = ("postgresql", "mariadb", "sqlite")
 FAULTS, EVERY = 60, 4.0
 A_SECOND = 12
 DAEMONS = 3
-#: How long a daemon freezes: past its lease. In a transaction on SQLite: nobody can break a frozen
-#: writer there, so it is kept below what P9 promises to bear.
-FROZEN, FROZEN_WRITER = 3.0, 1.0
-#: Seconds after which SQLite's write lock counts as a frozen daemon's: the others keep it for less.
-LOOK = 0.5
+#: How long a daemon freezes: past its lease.
+FROZEN = 3.0
 KINDS = ("kill", "freeze", "kill in its claim", "freeze in its claim")
 P99, MOST = 1.5, 3.0
 
@@ -62,7 +58,7 @@ def run(world: World) -> list[Finding]:
 
 
 def _inject(world: World, kind: str) -> bool:
-    """Kill or freeze one; returns whether that one had by chance SQLite's lock: it tells why."""
+    """Kill or freeze one; returns whether that one kept by chance all others out of SQLite."""
     fleet = world.fleet
     if "claim" not in kind:
         victim = world.rng.choice(fleet.ready)
@@ -71,7 +67,7 @@ def _inject(world: World, kind: str) -> bool:
             return False
         since = time.monotonic()
         victim.freeze()
-        has_lock = world.kind == "sqlite" and _is_locked()
+        has_lock = world.kind == "sqlite" and _has_lock(victim)
         time.sleep(since + FROZEN - time.monotonic())
         victim.thaw()
         return has_lock
@@ -87,21 +83,17 @@ def _inject(world: World, kind: str) -> bool:
         victim.popen.wait()
         return False
     victim.is_frozen = True
-    time.sleep(since + (FROZEN_WRITER if world.kind == "sqlite" else FROZEN) - time.monotonic())
+    time.sleep(since + FROZEN - time.monotonic())
     victim.thaw()
     return False
 
 
-def _is_locked() -> bool:
-    """Whether nobody gets SQLite's write lock."""
-    name = connection.settings_dict["NAME"]
-    with closing(sqlite3.connect(name, timeout=LOOK, isolation_level=None)) as own:
-        try:
-            own.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-        own.execute("ROLLBACK")
-    return False
+def _has_lock(victim: Process) -> bool:
+    """Whether it keeps others from writing to SQLite."""
+    from linod import writelock
+
+    wait_until(lambda: writelock.is_stopped(victim.pid), 3, "it is frozen")
+    return victim.pid in writelock.holders(connection.settings_dict["NAME"])
 
 
 def _delays(world: World) -> list[float]:
