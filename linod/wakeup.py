@@ -58,7 +58,8 @@ class Listener:
     """A daemon's ear: calls ``wake`` in the event loop, with the hints that have come."""
 
     def __init__(self, owner: uuid.UUID, wake: Callable[[list[bytes]], None]) -> None:
-        self.path = run_dir() / f"{os.getpid()}-{owner.hex}.sock"
+        # Not all of the owner's name: its path must be short.
+        self.path = run_dir() / f"{os.getpid()}-{owner.hex[:16]}.sock"
         self._wake = wake
         self._socket: socket.socket | None = None
         self._is_told = False

@@ -497,6 +497,29 @@ def test_the_daemon_survives_without_a_terminal(site: dict[str, str]) -> None:
     assert job_of(task).state == "succeeded"
 
 
+UNWALKED = """
+import gc
+from linod import background_task
+
+@background_task
+def unwalked():
+    return gc.get_freeze_count()
+"""
+
+
+def test_what_was_loaded_is_left_alone_by_the_garbage_collector(
+    site: dict[str, str], tmp_path: Path
+) -> None:
+    app = tmp_path / "loaded"
+    app.mkdir()
+    (app / "__init__.py").touch()
+    (app / "procedures.py").write_text(UNWALKED)
+    task = make("unwalked")
+    task.request_run()
+    assert linod(site | {"SITE_EXTRA_APP": "loaded"}, "--once").returncode == 0
+    assert job_of(task).result > 10_000
+
+
 PROCEDURES = "from linod import background_task\n"
 ONE_MORE = "@background_task\ndef number_{0}(ar):\n    ar.info('from number {0}')\n"
 

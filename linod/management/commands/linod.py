@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import difflib
 import faulthandler
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -149,6 +150,11 @@ class Command(BaseCommand):
     def _serve(self, daemon: Daemon, *, once: bool, reload: bool) -> int:
         connections.close_all()
         code = STOPPED
+        if self._called_from_command_line:  # type: ignore[attr-defined]
+            # What was loaded stays until the end: the garbage collector need not walk through it
+            # while somebody waits for a run.
+            gc.collect()
+            gc.freeze()
         if daemon.notifier.watchdog:
             # Who finds the daemon hung sends SIGABRT: then the log tells where each thread was.
             faulthandler.enable()
