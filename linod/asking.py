@@ -88,13 +88,23 @@ WHOLE = f"""WITH asked AS ({ASK} RETURNING {{columns}}, {IDLE}), noted AS ({NOTE
 SELECT * FROM asked"""
 
 
-def ask(using: str, task_id: int, user_id: Any, who: str) -> tuple[dict[str, Any], bool]:
+def ask(
+    using: str,
+    task_id: int,
+    user_id: Any,
+    who: str,
+    foretell: Callable[[dict[str, Any]], object] | None = None,
+) -> tuple[dict[str, Any], bool]:
     """Write the request and its line of the ledger; returns what a hint may tell.
 
     That is ``TASK_COLUMNS`` by their names, as the driver gives them (``requested_at``: a moment in
     UTC, by the database's clock), and whether the task seems to be idle. ``user_id`` is as the
     driver takes it. Raises :class:`linod.bulk.Mismatch` when a request stands already, or the task
     is gone.
+
+    :param foretell: called with what a hint may tell just before the COMMIT, when the task seems to
+        be idle; on SQLite, where a daemon can make ready and wait for the lock meanwhile. Elsewhere
+        the COMMIT travels with the request.
     """
     connection = connections[using]
     now, params = clock.as_term(connection)
@@ -109,7 +119,17 @@ def ask(using: str, task_id: int, user_id: Any, who: str) -> tuple[dict[str, Any
             batch.add(ASK.format(now=now), asked, expected=1)
             batch.add(f"{NOTE} {TASKS} WHERE id = %s {so_far}", [*note, task_id])
             batch.add(READ.format(columns=_columns(using)), [task_id])
+            if connection.vendor == "sqlite":
+                batch.send()
+                row, is_idle = _told(batch.answer)
+                if is_idle and foretell is not None:
+                    foretell(row)
+                return row, is_idle
         found = batch.answer
+    return _told(found)
+
+
+def _told(found: tuple[Any, ...] | None) -> tuple[dict[str, Any], bool]:
     if found is None:
         raise Mismatch("the request stands already, or the task is gone")
     *values, is_idle = found

@@ -295,7 +295,9 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         try:
             # What fails in somebody else's transaction must not take the rest of it along.
             with nullcontext() if is_free else transaction.atomic(using=using):
-                asked, is_idle = asking.ask(using, self.pk, key, who)
+                asked, is_idle = asking.ask(
+                    using, self.pk, key, who, self._foretell if is_free else None
+                )
                 # Others of its statements may change what was asked for: then daemons look.
                 told = {"asked": asked} if is_free and is_idle else {}
                 transaction.on_commit(
@@ -312,6 +314,9 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         # Nothing is read again: whoever asks waits for the run, not for the row.
         self.requested_at, self.requested_by = moment, user
         self.remember(("requested_at", "requested_by_id"))
+
+    def _foretell(self, asked: dict[str, Any]) -> None:
+        signals.work_arriving.send(type(self), asked=asked)
 
     def cancel_request(self, user: Any = None) -> bool:
         """Take a request back; False when no request stands (any more)."""

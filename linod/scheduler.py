@@ -233,6 +233,9 @@ class Scheduler:
         self.has_looked.set()
         if turn.agenda is not None:
             await self._set_clock(turn.agenda)
+        if turn.is_answer and not turn.backlog:
+            # What called meanwhile, most likely this request's second hint, is heard after that.
+            self._wake.clear()
         return self._delay(turn)
 
     def _turn(self, ended: Sequence[Finished], begun: Collection[Hold]) -> Turn:

@@ -1,4 +1,4 @@
-"""What the rows and the engine tell the rest of the site, always after the commit.
+"""What the rows and the engine tell the rest of the site, after the commit.
 
 Receivers must be quick and must not raise: they run in the process that made the change.
 """
@@ -8,6 +8,11 @@ from django.dispatch import Signal
 #: Somebody wants the daemons to look now. ``asked``: the columns that :func:`linod.asking.ask`
 #: read; told only of one request for an idle task, which was a transaction of its own.
 work_arrived = Signal()
+
+#: A request is about to be committed, in a transaction of its own; ``asked`` as above, and
+#: :data:`work_arrived` follows. On SQLite only. The one that is not sent after the commit: others
+#: wait for the lock meanwhile.
+work_arriving = Signal()
 
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).
 jobs_started = Signal()

@@ -15,7 +15,7 @@ import socket
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +106,11 @@ def send(hint: bytes = LOOK) -> None:
     What the hint tells beyond that is for a folder of this user alone: who may write into another
     may listen there.
     """
-    try:
-        mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        logger.debug("No hint: %s", error)
-        return
-    with mouth:
-        # Whoever asked waits: first where the last one went, then look who is there.
-        told = set(_known)
-        for path in told:
-            _say(mouth, hint, path)
-        is_private, ears = _ears()
-        for path in ears - told:
-            _say(mouth, hint if is_private else LOOK, path)
+    # Whoever asked waits: first where the last one went, then look who is there.
+    told = set(_known)
+    _say(hint, told)
+    is_private, ears = _ears()
+    _say(hint if is_private else LOOK, ears - told)
     _known.clear()
     if is_private:
         _known.update(ears)
@@ -144,7 +136,25 @@ def neighbours() -> set[int]:
             if pid.isdecimal()}  # fmt: skip
 
 
-def _say(mouth: socket.socket, hint: bytes, path: str) -> None:
+def send_ahead(hint: bytes) -> None:
+    """Tell those that heard the last hint what is about to be committed; a further hint follows."""
+    _say(hint, set(_known))
+
+
+def _say(hint: bytes, paths: Collection[str]) -> None:
+    if not paths:
+        return
+    try:
+        mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        logger.debug("No hint: %s", error)
+        return
+    with mouth:
+        for path in paths:
+            _say_to(mouth, hint, path)
+
+
+def _say_to(mouth: socket.socket, hint: bytes, path: str) -> None:
     try:
         mouth.sendto(hint, path)
     except (ConnectionRefusedError, FileNotFoundError):
@@ -159,6 +169,12 @@ def _on_work(asked: dict[str, Any] | None = None, **kwargs: Any) -> None:
     send((asked and asking.as_hint(asked)) or LOOK)
 
 
+def _on_arriving(asked: dict[str, Any], **kwargs: Any) -> None:
+    if hint := asking.as_hint(asked):
+        send_ahead(hint)
+
+
 def connect() -> None:
-    """Send a hint whenever the rows say that work has arrived."""
+    """Send a hint whenever the rows say that work has arrived, or is about to."""
     signals.work_arrived.connect(_on_work, dispatch_uid="linod.wakeup")
+    signals.work_arriving.connect(_on_arriving, dispatch_uid="linod.wakeup")
