@@ -9,12 +9,14 @@ daemons tells it to them (:mod:`linod.wakeup`), which saves the first one of the
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from linod import clock, transactions
 from linod.bulk import Mismatch
@@ -103,8 +105,7 @@ def ask(
     is gone.
 
     :param foretell: called with what a hint may tell just before the COMMIT, when the task seems to
-        be idle; on SQLite, where a daemon can make ready and wait for the lock meanwhile. Elsewhere
-        the COMMIT travels with the request.
+        be idle; where that takes long enough for a daemon to make ready and to wait for the lock.
     """
     connection = connections[using]
     now, params = clock.as_term(connection)
@@ -119,14 +120,22 @@ def ask(
             batch.add(ASK.format(now=now), asked, expected=1)
             batch.add(f"{NOTE} {TASKS} WHERE id = %s {so_far}", [*note, task_id])
             batch.add(READ.format(columns=_columns(using)), [task_id])
-            if connection.vendor == "sqlite":
+            if foretell is not None and _commits_slowly(connection):
                 batch.send()
                 row, is_idle = _told(batch.answer)
-                if is_idle and foretell is not None:
+                if is_idle:
                     foretell(row)
-                return row, is_idle
         found = batch.answer
     return _told(found)
+
+
+def _commits_slowly(connection: BaseDatabaseWrapper) -> bool:
+    """Whether others can do something while a COMMIT is under way: elsewhere it is sent already.
+
+    SQLite's waits for the disk twice, unless it has a write-ahead log (sqlite.org/wal.html).
+    """
+    name = connection.settings_dict["NAME"]
+    return connection.vendor == "sqlite" and not os.path.exists(f"{name}-wal")
 
 
 def _told(found: tuple[Any, ...] | None) -> tuple[dict[str, Any], bool]:

@@ -30,8 +30,10 @@ class Bridge:
     Not ``sync_to_async``: its thread-sensitive mode would queue them behind everybody else's.
 
     :param held_up: called in the event loop when an action has taken ``LONG`` seconds, and again
-        after as many.
+        after as many; and when it failed for a reason that may pass.
     """
+
+    _held_up: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -67,8 +69,8 @@ class Bridge:
 
     def _tell(self, future: asyncio.Future[Any], held_up: Callable[[], None]) -> None:
         if not future.done():
-            held_up()
             asyncio.get_running_loop().call_later(LONG, self._tell, future, held_up)
+            held_up()
 
     async def insist(
         self,
@@ -85,6 +87,8 @@ class Bridge:
             except Exception as error:
                 if not transactions.is_passing(error) or give_up():
                     raise
+                if self._held_up is not None:
+                    self._held_up()
                 logger.log(
                     logging.DEBUG if said or delay < 1 else logging.WARNING,
                     "The database does not answer, trying again: %s",

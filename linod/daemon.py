@@ -15,7 +15,6 @@ import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError
@@ -124,7 +123,7 @@ class Daemon:
         with self._handle_signals():
             if self.log_server is not None:
                 self.log_server.start()
-            self.bridge = Bridge(self.using, held_up=partial(writelock.release, self.using))
+            self.bridge = Bridge(self.using, held_up=self._release_lock)
             capture.install()
             try:
                 came_up = await self._ask(self._come_up)
@@ -157,6 +156,7 @@ class Daemon:
             patience=self.settings.LEASE * TRUST,
             distrust=self._distrust,
             regain=self._regain,
+            held_up=self._release_lock,
         )
         listener = Listener(self.owner, self.scheduler.look_now)
         listener.open()
@@ -314,6 +314,9 @@ class Daemon:
         reason = _("its lease could not be renewed")
         logger.error("The leases could not be renewed in time: running jobs are told to stop")
         self.loop.call_soon_threadsafe(self.scheduler.distrust, reason)
+
+    def _release_lock(self) -> None:
+        writelock.release(self.using)
 
     def _regain(self) -> None:
         self.loop.call_soon_threadsafe(self.scheduler.regain)

@@ -22,6 +22,7 @@ class Heartbeat(threading.Thread):
         the leases cannot be trusted any more. Seconds are the monotonic clock's.
     :param regain: called when they can be again, also after a lapse in which no beat failed: one
         waited.
+    :param held_up: called when a beat has failed for a reason that may pass.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Heartbeat(threading.Thread):
         patience: float,
         distrust: Callable[[], None],
         regain: Callable[[], None] = lambda: None,
+        held_up: Callable[[], None] = lambda: None,
         name: str = "linod-heartbeat",
     ) -> None:
         super().__init__(name=name, daemon=True)
@@ -42,9 +44,11 @@ class Heartbeat(threading.Thread):
         self.patience = patience
         self.distrust = distrust
         self.regain = regain
+        self.held_up = held_up
         self._stopping = threading.Event()
         self._last = time.monotonic()
         self._trusted = True
+        self._has_lapsed = False
 
     def run(self) -> None:
         """Beat until :meth:`stop`."""
@@ -63,13 +67,19 @@ class Heartbeat(threading.Thread):
         except Exception as error:
             connections[self.using].close()
             # Also after an error that will come again: without a heart the jobs would be lost.
-            level = logging.DEBUG if transactions.is_passing(error) else logging.ERROR
+            is_passing = transactions.is_passing(error)
+            level = logging.DEBUG if is_passing else logging.ERROR
             logger.log(level, "No heartbeat: %s", error, exc_info=level > logging.DEBUG)
+            if is_passing:
+                self.held_up()
             return self._after_failure()
-        had_lapsed = not self.is_trusted
+        self._has_lapsed = self._has_lapsed or not self.is_trusted
         # Counted from before the statement: its answer may have taken long.
         self._last, self._trusted = began, True
-        if had_lapsed:
+        if not self.is_trusted:
+            return 0.0  # so long that it renewed nothing
+        if self._has_lapsed:
+            self._has_lapsed = False
             self.regain()
         return self.interval
 

@@ -316,7 +316,8 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         self.remember(("requested_at", "requested_by_id"))
 
     def _foretell(self, asked: dict[str, Any]) -> None:
-        signals.work_arriving.send(type(self), asked=asked)
+        # Nobody may keep the request from being committed.
+        signals.work_arriving.send_robust(type(self), asked=asked)
 
     def cancel_request(self, user: Any = None) -> bool:
         """Take a request back; False when no request stands (any more)."""

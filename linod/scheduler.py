@@ -146,7 +146,8 @@ class Scheduler:
 
     def look_now(self, hints: Sequence[bytes] = ()) -> None:
         """A hint came: something may be due, most likely a request, and most likely this one."""
-        self._hints = [*self._hints, *hints][: self.executor.slots + 1]
+        # A request may have sent its hint ahead, and once more.
+        self._hints = list(dict.fromkeys([*self._hints, *hints]))[: self.executor.slots + 1]
         self._is_hinted = True
         self._wake.set()
 

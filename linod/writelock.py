@@ -56,6 +56,8 @@ def release(using: str) -> None:
 
 def holders(database: str | Path) -> set[int]:
     """The processes whose locks keep others from writing; none where proc(5) does not tell."""
+    # SQLite's other files are beside the file itself, wherever links to it are.
+    database = os.path.realpath(database)
     log_index = _inode(f"{database}-shm")
     inode, (first, last) = (
         (_inode(database), LOCK_BYTES) if log_index is None else (log_index, WAL_WRITE)
@@ -79,11 +81,11 @@ def holders(database: str | Path) -> set[int]:
 def is_stopped(pid: int) -> bool:
     """Whether a signal has stopped this process: state T in proc(5), /proc/pid/stat."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return False
-    # The name in brackets may have brackets and spaces in it.
-    return stat.rpartition(")")[2].split()[0] == "T"
+    # The name in brackets may have anything in it.
+    return stat.rpartition(b")")[2].split()[0] == b"T"
 
 
 def _inode(path: str | Path) -> int | None:

@@ -6,15 +6,18 @@ import asyncio
 import os
 import socket
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.test import override_settings
 
 from linod import agenda, asking, claims, clock, scheduler, signals, transactions, wakeup
@@ -28,6 +31,7 @@ from linod.procedures import Procedures, declare
 from linod.records import Candidate, Finished
 from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import empty_site, make_task
+from tests.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -218,6 +222,37 @@ def test_when_it_looks_all_the_same(
     assert looks == [turn.claimed if before is full else config().MAX_CONCURRENCY]
 
 
+def test_the_same_hint_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = as_hint(asked_by(make_task(lambda ar: None, "twice")))
+    other = as_hint(asked_by(make_task(lambda ar: None, "other")))
+    told: list[Any] = []
+    monkeypatch.setattr(agenda, "told", lambda owner, hints, *times: told.extend(hints) or [])
+    answered([hint, other, hint], lambda engine: engine.look_now([hint]))
+    assert told == [hint, other]
+
+
+def test_after_an_answer_the_loop_stands_back_whoever_calls() -> None:
+    """The request's second hint has come meanwhile, and the body needs the interpreter's lock."""
+    may_end = threading.Event()
+    task = make_task(lambda ar: may_end.wait(DEADLINE), "asked for")
+
+    async def answer() -> tuple[float | None, bool]:
+        bridge = Bridge("default")
+        terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+        engine = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
+        await bridge.call(task.request_run)
+        engine.look_now([])
+        delay = await engine.tick()
+        found = delay, engine._wake.is_set()
+        may_end.set()
+        await bridge.call(wait_until, lambda: engine.executor.has_ended, "the body ends")
+        engine.executor.close()
+        bridge.close()
+        return found
+
+    assert asyncio.run(answer()) == (scheduler.STAND_BACK, False)
+
+
 def test_a_procedure_that_nobody_knows_here_stays_for_others() -> None:
     task = make_task(lambda ar: None, "theirs")
     hint = as_hint(asked_by(task))
@@ -300,6 +335,144 @@ async def tell(*hints: bytes, when: Callable[[], object] = lambda: None) -> list
 def test_a_hint_reaches_all_daemons_once_also_those_that_came_since(folder: Path) -> None:
     assert asyncio.run(tell(b"1", b"2", b"3")) == [[b"1", b"2", b"3"], [b"3"]]
     assert not list(folder.iterdir())
+
+
+# Ahead of the COMMIT
+
+on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="there its COMMIT takes long")
+
+
+def foretold_by(action: Callable[[], object]) -> list[tuple[str, bool, dict[str, Any]]]:
+    """What the two signals tell, in their order, and whether a transaction is open then."""
+    heard: list[tuple[str, bool, dict[str, Any]]] = []
+
+    def hear_ahead(asked: dict[str, Any], **kwargs: Any) -> None:
+        heard.append(("arriving", connection.in_atomic_block, asked))
+
+    def hear_after(asked: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        heard.append(("arrived", connection.in_atomic_block, asked or {}))
+
+    signals.work_arriving.connect(hear_ahead)
+    signals.work_arrived.connect(hear_after)
+    try:
+        action()
+    finally:
+        signals.work_arriving.disconnect(hear_ahead)
+        signals.work_arrived.disconnect(hear_after)
+    return heard
+
+
+@on_sqlite
+def test_a_request_is_foretold_in_its_transaction_and_told_after_it() -> None:
+    task = make_task(lambda ar: None, "foretold")
+    (ahead, was_open, asked), (after, is_open, told) = foretold_by(task.request_run)
+    assert (ahead, was_open, after, is_open) == ("arriving", True, "arrived", False)
+    assert asked == told
+    assert from_hint(as_hint(asked)) is not None
+
+
+def test_where_a_commit_is_quick_nothing_is_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_log = SimpleNamespace(exists=lambda path: path.endswith("-wal"))
+    monkeypatch.setattr(asking, "os", SimpleNamespace(path=has_log))
+    task = make_task(lambda ar: None, "quick")
+    assert [name for name, _open, _asked in foretold_by(task.request_run)] == ["arrived"]
+
+
+def test_in_somebody_s_transaction_nothing_is_foretold() -> None:
+    task = make_task(lambda ar: None, "within")
+
+    def ask_within() -> None:
+        with transaction.atomic():
+            task.request_run()
+
+    assert foretold_by(ask_within) == [("arrived", False, {})]
+
+
+@on_sqlite
+def test_what_was_foretold_and_not_committed_changes_nothing() -> None:
+    task = make_task(lambda ar: None, "taken back")
+    heard: list[dict[str, Any]] = []
+
+    def fail(asked: dict[str, Any]) -> None:
+        heard.append(asked)
+        raise DatabaseError("the disk is full")
+
+    with pytest.raises(DatabaseError):
+        asking.ask("default", task.pk, None, "", fail)
+    assert answered([as_hint(asked) for asked in heard]).claimed == 0
+    assert not Decision.objects.exists()
+    task.refresh_from_db()
+    assert (task.requested_at, task.disabled) == (None, False)
+
+
+@on_sqlite
+def test_who_is_told_ahead_cannot_spoil_the_request() -> None:
+    task = make_task(lambda ar: None, "spoilt")
+
+    def fail(**kwargs: Any) -> None:
+        raise ValueError("nobody asked me")
+
+    signals.work_arriving.connect(fail)
+    try:
+        task.request_run()
+    finally:
+        signals.work_arriving.disconnect(fail)
+    assert BackgroundTask.objects.get(pk=task.pk).requested_at is not None
+
+
+@on_sqlite
+def test_a_daemon_that_heard_it_ahead_claims_it_once_it_is_committed() -> None:
+    task = make_task(lambda ar: None, "ahead")
+    turns: list[Turn] = []
+    threads: list[threading.Thread] = []
+
+    def answer_beside(asked: dict[str, Any], **kwargs: Any) -> None:
+        def answer() -> None:
+            turns.append(answered([as_hint(asked)]))
+            connections.close_all()
+
+        threads.append(threading.Thread(target=answer))
+        threads[0].start()
+        # The transaction stays open until the daemon has found that it is locked.
+        assert locked.wait(DEADLINE)
+
+    locked = threading.Event()
+
+    def note_lock(seconds: float) -> None:
+        locked.set()
+        time.sleep(seconds)
+
+    signals.work_arriving.connect(answer_beside)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            transactions, "time", SimpleNamespace(monotonic=time.monotonic, sleep=note_lock)
+        )
+        try:
+            task.request_run()
+        finally:
+            signals.work_arriving.disconnect(answer_beside)
+            for thread in threads:
+                thread.join(DEADLINE)
+    (turn,) = turns
+    assert (turn.claimed, turn.agenda) == (1, None)
+
+
+def test_ahead_it_goes_to_those_that_heard_the_last_hint(folder: Path) -> None:
+    heard: list[list[bytes]] = []
+
+    async def listen() -> None:
+        ear = wakeup.Listener(uuid.uuid4(), heard.append)
+        ear.open()
+        wakeup.send_ahead(b"nobody is known yet")
+        wakeup.send(b"1")
+        wakeup.send_ahead(b"2")
+        ear._hear()
+        ear.close()
+
+    wakeup._known.clear()
+    asyncio.run(listen())
+    assert heard == [[b"1", b"2"]]
+    wakeup.send_ahead(b"nobody listens any more")
 
 
 def test_sockets_that_nobody_listens_on_are_removed(folder: Path) -> None:

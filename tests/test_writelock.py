@@ -16,12 +16,13 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connection, connections
 from django.test import override_settings
 
 from linod import bridge, wakeup, writelock
 from linod.bridge import Bridge
-from tests.waiting import wait_until
+from tests.daemons import empty_site, running_daemon
+from tests.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.skipif(not writelock.LOCKS.exists(), reason="Linux only: /proc/locks")
 
@@ -31,6 +32,16 @@ import os, signal, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute(sys.argv[2])
 connection.execute("INSERT INTO line VALUES ('written')")
+os.kill(os.getpid(), signal.SIGSTOP)
+connection.execute("COMMIT")
+"""
+
+
+#: The same without writing anything.
+IDLE_WRITER = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
 os.kill(os.getpid(), signal.SIGSTOP)
 connection.execute("COMMIT")
 """
@@ -155,6 +166,30 @@ def test_names_that_tell_no_process_id_are_passed_by() -> None:
         assert wakeup.neighbours() == {12}
 
 
+def test_a_link_to_the_database_is_the_database(database: Path) -> None:
+    link = database.with_name("link.sqlite3")
+    link.symlink_to(database)
+    with closing(sqlite3.connect(link, isolation_level=None)) as idle:
+        idle.execute("SELECT * FROM line").fetchall()
+        assert not writelock.holders(link)
+        idle.execute("BEGIN IMMEDIATE")
+        assert writelock.holders(link) == writelock.holders(database) == {os.getpid()}
+        idle.execute("COMMIT")
+
+
+def test_a_process_may_have_any_name(tmp_path: Path) -> None:
+    named = tmp_path / "ö) T öööööööööö"
+    named.symlink_to("/bin/sleep")
+    with subprocess.Popen([named, "60"]) as sleeper:
+        try:
+            sleeper.send_signal(signal.SIGSTOP)
+            wait_until(lambda: writelock.is_stopped(sleeper.pid), "it is stopped")
+            sleeper.send_signal(signal.SIGCONT)
+            wait_until(lambda: not writelock.is_stopped(sleeper.pid), "it goes on")
+        finally:
+            sleeper.kill()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_takes_long_is_told_again_and_again_and_what_does_not_never(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -170,12 +205,55 @@ def test_what_takes_long_is_told_again_and_again_and_what_does_not_never(
 
     async def main() -> None:
         one = Bridge("default", held_up=held_up)
-        monkeypatch.setattr(bridge, "LONG", 3600.0)
+        monkeypatch.setattr(bridge, "LONG", 0.5)
         await one.call(int)
         monkeypatch.setattr(bridge, "LONG", 0.001)
+        # The timer of what was quick would have come meanwhile.
+        assert await one.call(threading.Event().wait, 0.6) is False
+        told.clear()
         assert await one.call(enough.wait, 20)
+        so_far = len(told)
+        await asyncio.sleep(0.1)
+        assert len(told) == so_far
         one.close()
 
     asyncio.run(main())
     assert told[:3] == [0, 1, 2]
     assert not caplog.records
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_fails_before_it_takes_long_is_told_as_well() -> None:
+    """SQLite's ``timeout`` may be short."""
+    told: list[bool] = []
+
+    def fail_once() -> str:
+        if not told:
+            raise OperationalError("database is locked")
+        return "done"
+
+    async def main() -> str:
+        one = Bridge("default", held_up=lambda: told.append(True))
+        try:
+            return await one.insist(fail_once)
+        finally:
+            one.close()
+
+    assert asyncio.run(main()) == "done"
+    assert told == [True]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite only")
+def test_a_daemon_with_nothing_to_do_releases_it_as_well() -> None:
+    """It is the heart's beat that waits: without one the daemon would not trust itself any more."""
+    path = Path(connection.settings_dict["NAME"])
+    with empty_site(LEASE=1.5, BACKGROUND_SLEEP_TIME=3600.0), running_daemon() as (thread,):
+        with subprocess.Popen([sys.executable, "-c", IDLE_WRITER, path]) as writer:
+            try:
+                wait_until(lambda: writelock.is_stopped(writer.pid), "it is stopped")
+                present(writer.pid)
+                assert writer.wait(DEADLINE) == 0
+            finally:
+                writer.kill()
+        wait_until(lambda: thread.daemon.heart.is_trusted, "the heart beats again")
