@@ -35,9 +35,8 @@ MARIADB_BOUNDS = (
 )
 #: How a transaction begins that holds SQLite's write lock.
 SQLITE_BEGIN = "BEGIN IMMEDIATE"
-#: Seconds between two looks for SQLite's write lock: each longer than the one before by the second
-#: number, up to the third. A commit that is under way takes a millisecond or two.
-LOOKING = 0.0002, 1.25, 0.01
+#: Seconds between two looks for SQLite's write lock: doubling, from the first to the second.
+LOOKING = 0.001, 0.01
 
 
 @contextmanager
@@ -203,7 +202,7 @@ def _begin_locked(connection: Any) -> None:
     raw = connection.connection
     (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
     deadline = time.monotonic() + patience / 1000
-    pause, growth, longest = LOOKING
+    pause, longest = LOOKING
     raw.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
@@ -216,7 +215,7 @@ def _begin_locked(connection: Any) -> None:
                 if "locked" not in str(error) or time.monotonic() >= deadline:
                     raise
             time.sleep(pause)
-            pause = min(growth * pause, longest)
+            pause = min(2 * pause, longest)
     finally:
         raw.execute(f"PRAGMA busy_timeout = {patience}")
 

@@ -197,7 +197,7 @@ if connection.vendor == "sqlite":
         thread.start()
         assert held.wait(20)
         # Far longer than it takes to look.
-        threading.Timer(10 * transactions.LOOKING[2], waits.set).start()
+        threading.Timer(10 * max(transactions.LOOKING), waits.set).start()
         with transactions.write("default"):
             assert waits.is_set()
             note("written")
