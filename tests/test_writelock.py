@@ -26,25 +26,16 @@ from tests.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.skipif(not writelock.LOCKS.exists(), reason="Linux only: /proc/locks")
 
-#: Takes the lock as its arguments say, is stopped by a signal, and commits once it goes on.
+#: Does what its arguments say, is stopped by a signal, and commits once it goes on.
 WRITER = """
 import os, signal, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute(sys.argv[2])
-connection.execute("INSERT INTO line VALUES ('written')")
+for statement in sys.argv[2:]:
+    connection.execute(statement)
 os.kill(os.getpid(), signal.SIGSTOP)
 connection.execute("COMMIT")
 """
-
-
-#: The same without writing anything.
-IDLE_WRITER = """
-import os, signal, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-os.kill(os.getpid(), signal.SIGSTOP)
-connection.execute("COMMIT")
-"""
+WRITE = "INSERT INTO line VALUES ('written')"
 
 
 @pytest.fixture(params=["delete", "wal"])
@@ -69,8 +60,10 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @contextmanager
-def stopped_writer(database: Path, begin: str = "BEGIN IMMEDIATE") -> Iterator[subprocess.Popen]:
-    with subprocess.Popen([sys.executable, "-c", WRITER, database, begin]) as writer:
+def stopped_writer(
+    database: Path, *statements: str, begin: str = "BEGIN IMMEDIATE"
+) -> Iterator[subprocess.Popen]:
+    with subprocess.Popen([sys.executable, "-c", WRITER, database, begin, *statements]) as writer:
         try:
             wait_until(lambda: writelock.is_stopped(writer.pid), "it is stopped")
             yield writer
@@ -92,7 +85,7 @@ def lines(database: Path) -> list[str]:
 def test_a_daemon_that_is_stopped_with_the_lock_goes_on(
     database: Path, begin: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with stopped_writer(database, begin) as writer:
+    with stopped_writer(database, WRITE, begin=begin) as writer:
         assert writelock.holders(database) == {writer.pid}
         present(writer.pid)
         writelock.release("apart")
@@ -103,7 +96,7 @@ def test_a_daemon_that_is_stopped_with_the_lock_goes_on(
 
 
 def test_who_is_no_daemon_of_this_site_stays_stopped(database: Path) -> None:
-    with stopped_writer(database) as writer:
+    with stopped_writer(database, WRITE) as writer:
         present(os.getpid())
         writelock.release("apart")
         assert writelock.is_stopped(writer.pid)
@@ -253,11 +246,7 @@ def test_a_daemon_with_nothing_to_do_releases_it_as_well() -> None:
     """It is the heart's beat that waits: without one the daemon would not trust itself any more."""
     path = Path(connection.settings_dict["NAME"])
     with empty_site(LEASE=1.5, BACKGROUND_SLEEP_TIME=3600.0), running_daemon() as (thread,):
-        with subprocess.Popen([sys.executable, "-c", IDLE_WRITER, path]) as writer:
-            try:
-                wait_until(lambda: writelock.is_stopped(writer.pid), "it is stopped")
-                present(writer.pid)
-                assert writer.wait(DEADLINE) == 0
-            finally:
-                writer.kill()
+        with stopped_writer(path) as writer:
+            present(writer.pid)
+            assert writer.wait(DEADLINE) == 0
         wait_until(lambda: thread.daemon.heart.is_trusted, "the heart beats again")
