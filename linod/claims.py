@@ -628,9 +628,11 @@ def heartbeat(terms: Terms) -> int:
         )
 
 
-def reclaim(terms: Terms, limit: int = 200) -> list[Claimed]:
-    """Take over what dead owners held: claimed jobs are returned as mine, running ones are lost."""
-    now = clock.db_now(terms.using)
+def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
+    """Take over what dead owners held: claimed jobs are returned as mine, running ones are lost.
+
+    :param now: the database's time, read just before.
+    """
     expired = (
         Job.objects.using(terms.using)
         # To give a job up one need not know its procedure.

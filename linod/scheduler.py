@@ -62,11 +62,14 @@ class Offset:
         now, at = self._reading
         return now + timedelta(seconds=time.monotonic() - at)
 
-    def measure(self, now: datetime, at: float) -> float:
-        """Take a measurement made at ``at`` (monotonic); returns the seconds of the jump."""
+    def jump(self, now: datetime, at: float) -> float:
+        """Seconds by which a measurement made at ``at`` (monotonic) is not what was expected."""
         former, measured_at = self._reading
-        self._reading = now, at
         return (now - former).total_seconds() - (at - measured_at)
+
+    def measure(self, now: datetime, at: float) -> None:
+        """Take a measurement made at ``at`` (monotonic)."""
+        self._reading = now, at
 
 
 @dataclass
@@ -315,6 +318,8 @@ class Scheduler:
                 return
         self._took_shortcut = False
         turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
+        if self._jump(turn.agenda):
+            return  # a lease by the old clock would be over, or never: the loop sets it first
         now = self.only_before or turn.agenda.now
         if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
             self._enable(now)
@@ -441,15 +446,23 @@ class Scheduler:
             self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
             signals.jobs_finished.send(Scheduler, outcomes=recorded)
 
+    def _jump(self, seen: Agenda) -> float:
+        """By how many seconds the database's clock was set; 0.0 where nothing says that it was."""
+        jump = self.offset.jump(seen.now, seen.read_at)
+        return jump if abs(jump) > self.terms.lease / 3 + seen.doubt else 0.0
+
     async def _set_clock(self, seen: Agenda) -> None:
         self._others_active = seen.lease_until is not None
-        if seen.doubt > self.terms.lease / 6:
+        jump = self._jump(seen)
+        if jump:
+            # Leases were written by the old clock: their owners renew them before anybody judges by
+            # the new one. Said first, as the database thread may be about to ask.
+            self._no_reclaim_before = time.monotonic() + self.terms.lease
+        elif seen.doubt > self.terms.lease / 6:
             return  # this process or the database stood still meanwhile: that tells nothing
-        jump = self.offset.measure(seen.now, seen.read_at)
-        if abs(jump) <= self.terms.lease / 3:
+        self.offset.measure(seen.now, seen.read_at)
+        if not jump:
             return
-        # Leases were written by the old clock: renew mine before anybody judges by the new one.
-        self._no_reclaim_before = time.monotonic() + self.terms.lease
         text = _("the database's clock jumped by %+.1f s; nothing is reclaimed for a lease")
         reason = text % jump
         logger.warning("%s", reason[0].upper() + reason[1:])
@@ -479,11 +492,13 @@ class Scheduler:
                 self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
 
     def _reclaim(self) -> list[Claimed]:
-        """Take over from the dead, unless the clock was set and the next turn will say so."""
-        jump = clock.db_now(self.terms.using) - self.offset.moment()
-        if abs(jump.total_seconds()) > self.terms.lease / 3:
+        """Take over from the dead, unless the clock was set: the next turn says so, or has."""
+        now = clock.db_now(self.terms.using)
+        jump = now - self.offset.moment()
+        is_set = abs(jump.total_seconds()) > self.terms.lease / 3
+        if is_set or time.monotonic() < self._no_reclaim_before:
             return []
-        return claims.reclaim(self.terms)
+        return claims.reclaim(self.terms, now)
 
     async def _tend(self) -> None:
         pieces = [

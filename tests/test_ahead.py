@@ -189,7 +189,7 @@ def take_from(owner: uuid.UUID) -> None:
     """As another daemon does when that one's leases are over."""
     past = clock.db_now() - timedelta(seconds=1)
     Job.objects.filter(owner=owner, lease_until__isnull=False).update(lease_until=past)
-    claims.reclaim(Terms("default", uuid.uuid4(), lease=-1.0))
+    claims.reclaim(Terms("default", uuid.uuid4(), lease=-1.0), clock.db_now())
 
 
 def test_when_the_leases_are_not_trusted_none_begins() -> None:

@@ -339,7 +339,7 @@ def test_a_claimed_job_of_a_dead_owner_is_taken_over_and_fenced() -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(dead := terms(), slots=0)
     expire()
-    (taken,) = claims.reclaim(mine := terms())
+    (taken,) = claims.reclaim(mine := terms(), clock.db_now())
     assert (taken.id, taken.fence, taken.state) == (job.id, 2, "claimed")
     assert claims.gate(dead, [job], clock.db_now()) == []
     assert claims.gate(mine, [taken], clock.db_now()) == [taken]
@@ -350,7 +350,7 @@ def test_a_running_job_of_a_dead_owner_is_lost_and_its_outcome_refused() -> None
     make_due(task, ago=1)
     (job,) = claim_all(dead := terms())
     expire()
-    assert claims.reclaim(terms()) == []
+    assert claims.reclaim(terms(), clock.db_now()) == []
     row = Job.objects.get()
     assert (row.state, row.active_task, row.fence) == ("lost", None, 2)
     ended = end_of(job)
@@ -365,14 +365,14 @@ def test_a_lost_job_runs_again_where_its_task_allows_it() -> None:
     make_due(task, ago=1)
     claim_all(terms())
     expire()
-    claims.reclaim(mine := terms())
+    claims.reclaim(mine := terms(), clock.db_now())
     row = Job.objects.get()
     assert (row.state, row.attempt, row.active_task, row.owner) == ("waiting", 2, None, None)
     found = agenda.peek_waiting("default", mine.owner, clock.db_now(), 10)
     (again,) = claims.claim_waiting(mine, found, 1)
     assert (again.id, again.attempt, again.fence) == (row.pk, 2, 3)
     expire()
-    claims.reclaim(terms())
+    claims.reclaim(terms(), clock.db_now())
     assert Job.objects.get().state == "lost"
 
 
@@ -382,7 +382,7 @@ def rerun(**values: Any) -> BackgroundTask:
     make_due(task, ago=1)
     claim_all(terms())
     expire()
-    claims.reclaim(terms())
+    claims.reclaim(terms(), clock.db_now())
     return task
 
 
@@ -439,7 +439,7 @@ def test_a_lost_job_that_somebody_cancelled_does_not_begin_again() -> None:
     (job,) = claim_all(terms())
     assert claims.cancel("default", job.id, "anna")
     expire()
-    claims.reclaim(terms())
+    claims.reclaim(terms(), clock.db_now())
     row = Job.objects.get()
     assert (row.state, row.attempt, row.active_task, row.available_at) == ("lost", 1, None, None)
 
@@ -594,7 +594,7 @@ def test_what_ends_after_its_task_was_disabled_has_no_further_attempt(end: str) 
         claims.finish(mine, [end_of(job, end)])
     else:
         expire()
-        claims.reclaim(terms())
+        claims.reclaim(terms(), clock.db_now())
     assert Job.objects.get().state == end
 
 
@@ -633,10 +633,10 @@ def test_an_end_whose_log_was_stored_before_keeps_all_it_says() -> None:
 def test_nobody_reclaims_what_is_alive_or_its_own() -> None:
     make_due(secondly(), ago=1)
     claim_all(mine := terms())
-    claims.reclaim(terms())
+    claims.reclaim(terms(), clock.db_now())
     assert Job.objects.get().state == "running"
     expire()
-    claims.reclaim(mine)
+    claims.reclaim(mine, clock.db_now())
     assert Job.objects.get().state == "running"
 
 

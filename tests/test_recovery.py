@@ -89,7 +89,7 @@ def test_the_next_attempt_may_run_beside_the_former_one_s_body() -> None:
         wait_until(lambda: len(began) == 1, "the first attempt begins")
         running = Job.objects.get()
         Job.objects.filter(pk=running.pk).update(lease_until=clock.db_now() - timedelta(seconds=1))
-        claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0))
+        claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0), clock.db_now())
         wait_until(lambda: len(began) == 2, "the second attempt begins")
         may_end[0].set()
         wait_until(lambda: Job.objects.running().exists(), "the second attempt still runs")
@@ -149,7 +149,7 @@ def test_what_was_claimed_in_a_turn_longer_than_the_lease_begins_only_if_it_is_s
             threading.Event().wait(1.8)
             past = clock.db_now() - timedelta(seconds=1)
             Job.objects.filter(task=taken).update(lease_until=past)
-            claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0))
+            claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0), clock.db_now())
         return got
 
     for task in (taken, kept):

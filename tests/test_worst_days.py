@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from linod import agenda, claims, clock, scheduler
+from linod.bridge import Bridge
+from linod.conf import config
 from linod.daemon import Daemon
 from linod.history import Job, JobLog
 from linod.models import BackgroundTask
@@ -19,6 +22,7 @@ from linod.scheduler import Offset, Scheduler
 from linod.testing.engine import Engine
 from tests.daemons import make_due, make_task, only_these_procedures
 from tests.test_claims import claim_all, noop, secondly, terms
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,7 +122,7 @@ def test_nothing_is_reclaimed_by_a_clock_that_was_just_set(
 ) -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(terms())
-    loop = loop_of()
+    loop = loop_of(_no_reclaim_before=0.0)
     set_clock = clock.source
     monkeypatch.setattr(clock, "source", lambda c: set_clock(c) + timedelta(hours=2))
     assert Scheduler._reclaim(loop) == []
@@ -128,11 +132,65 @@ def test_nothing_is_reclaimed_by_a_clock_that_was_just_set(
     assert Job.objects.get(pk=job.id).state == "lost"
 
 
+def test_nothing_is_reclaimed_by_a_clock_that_the_loop_takes_in_just_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database thread asks for the time while the loop learns that it was set."""
+    make_due(secondly(), ago=1)
+    claim_all(terms())
+    true_time = clock.source
+    monkeypatch.setattr(clock, "source", lambda c: true_time(c) + timedelta(hours=2))
+
+    async def reclaim() -> list[Any]:
+        loop, bridge = asyncio.get_running_loop(), Bridge("default")
+        engine = Scheduler(terms(), config(), bridge, Offset(datetime.now(UTC)))
+        seen = await bridge.call(agenda.agenda, "default", engine.terms.owner)
+        setting: list[Any] = []
+
+        def ask_meanwhile(connection: Any) -> datetime:
+            now = true_time(connection) + timedelta(hours=2)
+            if not setting:
+                setting.append(asyncio.run_coroutine_threadsafe(engine._set_clock(seen), loop))
+                wait_until(lambda: engine.offset.moment() >= seen.now, "the loop takes it in")
+            return now
+
+        monkeypatch.setattr(clock, "source", ask_meanwhile)
+        got = await bridge.call(engine._reclaim)
+        await asyncio.wrap_future(setting[0])
+        bridge.close()
+        return got
+
+    assert asyncio.run(reclaim()) == []
+    assert Job.objects.get().state == "running"
+
+
+def test_no_lease_is_written_by_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who claims before it knows would write one that is over: others would take the job."""
+    make_due(secondly(), ago=1)
+    true_time = clock.source
+
+    async def claim() -> list[bool]:
+        bridge = Bridge("default")
+        engine = Scheduler(terms(), config(), bridge, Offset(await bridge.call(clock.db_now)))
+        monkeypatch.setattr(clock, "source", lambda c: true_time(c) + timedelta(hours=2))
+        are_good = []
+        for _ in range(2):
+            turn = await bridge.call(engine._turn, [], set())
+            good = Job.objects.filter(lease_until__gt=datetime.now(UTC) + timedelta(hours=2))
+            are_good += [await bridge.call(good.filter(pk=job.id).exists) for job in turn.started]
+            if turn.agenda is not None:
+                await engine._set_clock(turn.agenda)
+        bridge.close()
+        return are_good
+
+    assert asyncio.run(claim()) == [True]
+
+
 def test_a_dead_daemon_s_job_is_given_up_also_by_who_does_not_know_the_procedure() -> None:
     make_due(make_task(noop, "gone", every_unit="secondly", every=10), ago=1)
     claim_all(terms(lease=-1.0))
     del Procedures.registry["gone"]
-    claims.reclaim(terms())
+    claims.reclaim(terms(), clock.db_now())
     job = Job.objects.get()
     assert (job.state, job.active_task) == ("lost", None)
 

@@ -319,7 +319,7 @@ class World:
             "tick": lambda: _finish_coroutine(loop.tick()),
             "stalled tick": lambda: _finish_coroutine(loop.tick()),
             "settling tick": lambda: _finish_coroutine(loop.tick()),
-            "reclaim": lambda: claims.reclaim(terms),
+            "reclaim": lambda: claims.reclaim(terms, clock.db_now()),
             "heartbeat": lambda: claims.heartbeat(terms),
         }
         value: Any
@@ -344,7 +344,9 @@ class World:
         terms = Terms(ALIAS, OWNERS[index], LEASE, host=f"host {index}")
         tape.skew = timedelta(seconds=self.scenario.skew[index])
         offset: Any = SimpleNamespace(
-            moment=lambda: tape.now + tape.skew, measure=lambda now, at: 0.0
+            moment=lambda: tape.now + tape.skew,
+            jump=lambda now, at: 0.0,
+            measure=lambda now, at: None,
         )
         link: Any = Link(tape)
         loop: Any = scheduler.Scheduler(
