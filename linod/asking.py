@@ -2,7 +2,8 @@
 
 The statements are written out: to let Django write them takes longer than to answer them. They also
 read what a job takes over from its task, as the database has it at that moment. The hint to the
-daemons tells it to them (:mod:`linod.wakeup`), which saves the first one of them to look.
+daemons tells it to them (:mod:`linod.wakeup`), which saves the first one of them to look; it goes
+ahead of the COMMIT, so that they make ready while that waits for the disk.
 """
 
 # ruff: noqa: S608 - the names of tables, and the database's own clock; every value is a parameter
@@ -85,9 +86,6 @@ SELECT id, requested_at, %s, '', %s, requested_at FROM"""
 #: Whether none of its jobs runs, as far as the task's row tells.
 IDLE = "last_start_time IS NULL OR last_end_time IS NOT NULL"
 READ = f"SELECT {{columns}}, {IDLE} FROM {TASKS} WHERE id = %s"
-#: PostgreSQL takes all in one statement, which needs no transaction around it.
-WHOLE = f"""WITH asked AS ({ASK} RETURNING {{columns}}, {IDLE}), noted AS ({NOTE} asked)
-SELECT * FROM asked"""
 
 
 def ask(
@@ -105,37 +103,28 @@ def ask(
     is gone.
 
     :param foretell: called with what a hint may tell just before the COMMIT, when the task seems to
-        be idle; where that takes long enough for a daemon to make ready and to wait for the lock.
+        be idle and that takes long enough for a daemon to make ready and to wait for the row.
     """
     connection = connections[using]
     now, params = clock.as_term(connection)
-    asked, note = [*params, user_id, task_id], [Decision.Kind.REQUESTED.value, who]
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(WHOLE.format(now=now, columns=_columns(using)), [*asked, *note])
-            found = cursor.fetchone()
-    else:
-        so_far = "AND ROW_COUNT() = 1" if connection.vendor == "mysql" else ""
-        with transactions.write_at_once(using) as batch:
-            batch.add(ASK.format(now=now), asked, expected=1)
-            batch.add(f"{NOTE} {TASKS} WHERE id = %s {so_far}", [*note, task_id])
-            batch.add(READ.format(columns=_columns(using)), [task_id])
-            if foretell is not None and _commits_slowly(connection):
-                batch.send()
-                row, is_idle = _told(batch.answer)
-                if is_idle:
-                    foretell(row)
-        found = batch.answer
-    return _told(found)
+    with transactions.write_batch(using, bounded=False) as batch:
+        batch.add(ASK.format(now=now), [*params, user_id, task_id], expected=1)
+        batch.add(f"{NOTE} {TASKS} WHERE id = %s", [Decision.Kind.REQUESTED.value, who, task_id])
+        batch.add(READ.format(columns=_columns(using)), [task_id])
+        batch.send()
+        row, is_idle = _told(batch.answer)
+        if foretell is not None and is_idle and _commits_slowly(connection):
+            foretell(row)
+    return row, is_idle
 
 
 def _commits_slowly(connection: BaseDatabaseWrapper) -> bool:
-    """Whether others can do something while a COMMIT is under way: elsewhere it is sent already.
+    """Whether others can make ready while a COMMIT is under way: it waits for the disk.
 
-    SQLite's waits for the disk twice, unless it has a write-ahead log (sqlite.org/wal.html).
+    SQLite's does not when it has a write-ahead log (sqlite.org/wal.html).
     """
     name = connection.settings_dict["NAME"]
-    return connection.vendor == "sqlite" and not os.path.exists(f"{name}-wal")
+    return connection.vendor != "sqlite" or not os.path.exists(f"{name}-wal")
 
 
 def _told(found: tuple[Any, ...] | None) -> tuple[dict[str, Any], bool]:

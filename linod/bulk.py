@@ -50,6 +50,18 @@ class Batch:
         """A statement as it is; :class:`Mismatch` unless it meets ``expected`` rows."""
         self._waiting.append((sql, params, expected))
 
+    def lock(self, model: type[models.Model], key: Any) -> None:
+        """Lock a row that is about to be changed on conditions, once others have committed it.
+
+        Only PostgreSQL needs it: an update there passes by a row that does not meet the conditions
+        yet ("Read Committed Isolation Level" in its documentation). It may be gone.
+        """
+        if self.connection.vendor == "postgresql":
+            table = _table(self.connection.alias, model, ("id",))
+            self.add(
+                f"SELECT FROM {table.name} WHERE {table.columns[0]} = %s FOR NO KEY UPDATE", [key]
+            )
+
     def insert(self, model: type[models.Model], names: Names, rows: Sequence[Row]) -> None:
         """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
         if not rows:
@@ -119,15 +131,11 @@ class Batch:
 
     def _run_for_one(self, sql: str, table: _Table, row: Row, expected: int | None) -> None:
         params = [prepare(value) for prepare, value in zip(table.preparations, row, strict=True)]
-        if self.connection.vendor != "sqlite":
-            self.add(sql, params, expected)
-            return
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            _compare(cursor.rowcount, expected)
+        self.add(sql, params, expected)
 
     def _run_for_each(self, sql: str, given: _Given, expected: int | None) -> None:
         """SQLite has no round trips to save: at once, one prepared statement for each row."""
+        self.send()
         with self.connection.cursor() as cursor:
             cursor.executemany(sql, given.as_rows())
             _compare(cursor.rowcount, expected)

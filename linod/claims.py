@@ -81,10 +81,12 @@ def claim(
     def together(group: Sequence[Candidate]) -> None:
         with transactions.write_batch(terms.using) as batch:
             mine = group
-            # One task needs no lock of its own: moving it on locks it, on the same conditions.
             if len(group) > 1:
                 batch.send()
                 mine = _locked(terms.using, group)
+            else:
+                # Its request may be about to be committed: so it is waited for.
+                batch.lock(BackgroundTask, group[0].task_id)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):

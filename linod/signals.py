@@ -10,8 +10,8 @@ from django.dispatch import Signal
 work_arrived = Signal()
 
 #: A request is about to be committed, in a transaction of its own; ``asked`` as above, and
-#: :data:`work_arrived` follows. On SQLite without a write-ahead log only. The one that is not sent
-#: after the commit: others wait for the lock meanwhile.
+#: :data:`work_arrived` follows. Not on SQLite with a write-ahead log. The one that is not sent
+#: after the commit: others wait for the row meanwhile.
 work_arriving = Signal()
 
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 from django.db import (
     DatabaseError,
-    Error,
     InterfaceError,
     OperationalError,
     connections,
@@ -18,7 +16,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from linod.bulk import Batch, Mismatch, takes_many, to_next
+from linod.bulk import Batch, takes_many, to_next
 
 #: A process that freezes inside a transaction would hide its rows behind SKIP LOCKED for ever;
 #: PostgreSQL ends it after a second. LOCAL: poolers share sessions, a transaction is ours.
@@ -47,7 +45,8 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
 
     On SQLite it begins IMMEDIATE whatever the settings say: a deferred one that reads first and
     then writes fails with "database is locked" without waiting (sqlite.org/lang_transaction.html).
-    On a server its begin travels with its first statement: a round trip less.
+    It begins with its first statement: on a server that is a round trip less, and on SQLite nobody
+    has the lock while statements are put together.
     """
     connection: Any = connections[using]
     connection.ensure_connection()
@@ -59,9 +58,7 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
     bounds = POSTGRESQL_BOUNDS if bounded and connection.vendor == "postgresql" else ()
     opening = _Opening(connection, bounds)
     with ExitStack() as stack:
-        if connection.vendor == "sqlite":
-            stack.enter_context(_beginning(connection, partial(_begin_locked, connection)))
-        elif takes_many(connection):
+        if connection.vendor == "sqlite" or takes_many(connection):
             stack.enter_context(connection.execute_wrapper(opening))
             stack.enter_context(_beginning(connection, opening.begin))
         stack.enter_context(transaction.atomic(using=using))
@@ -84,41 +81,6 @@ def write_batch(using: str, *, bounded: bool = True) -> Iterator[Batch]:
     """:func:`write` of one batch."""
     with write(using, bounded=bounded) as connection, Batch(connection) as batch:
         yield batch
-
-
-@contextmanager
-def write_at_once(using: str) -> Iterator[Batch]:
-    """A batch of a process of the site that is a transaction in one message, with its COMMIT.
-
-    Each statement must write nothing unless those before it met their rows: what did not come out
-    is committed when the counts are compared. Inside of another transaction it is a part of that;
-    where a message takes one statement only, it is :func:`write_batch`.
-    """
-    connection: Any = connections[using]
-    connection.ensure_connection()
-    if connection.in_atomic_block:
-        with Batch(connection) as batch:
-            yield batch
-        return
-    if not takes_many(connection):
-        with write_batch(using, bounded=False) as batch:
-            yield batch
-        return
-    batch = Batch(connection)
-    batch.add("BEGIN", [])
-    yield batch
-    batch.add("COMMIT", [])
-    try:
-        batch.send()
-    except Mismatch:
-        raise
-    except BaseException:
-        # Also what another thread raises here, a body's timeout: nothing stays open.
-        try:
-            connection.rollback()
-        except Error:
-            connection.close()
-        raise
 
 
 @contextmanager
@@ -169,6 +131,9 @@ class _Opening:
     ) -> Any:
         waiting, self._waiting = self._waiting, ()
         if not waiting:
+            return execute(sql, params, many, context)
+        if self.connection.vendor == "sqlite":
+            _begin_locked(self.connection)
             return execute(sql, params, many, context)
         if many:
             with self.connection.cursor() as cursor:

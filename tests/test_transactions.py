@@ -1,4 +1,4 @@
-"""The engine's transactions: write-locked from the start, bounded, and only where they are ours."""
+"""The engine's transactions: write-locked at once, bounded, and only where they are ours."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ BOUNDS = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_time
 
 def note(reason: str) -> None:
     Decision.objects.record("edited", reason=reason)
+
+
+def look() -> None:
+    """A first statement."""
+    Decision.objects.first()
 
 
 def reasons() -> list[str]:
@@ -156,7 +161,7 @@ def test_on_commit_waits_for_the_commit() -> None:
 
 if connection.vendor == "sqlite":
 
-    def test_sqlite_locks_from_the_first_moment_and_leaves_the_settings_alone() -> None:
+    def test_sqlite_locks_from_the_first_statement_and_leaves_the_settings_alone() -> None:
         wrapper: Any = connection
         before = vars(wrapper).copy()
         refused: list[OperationalError] = []
@@ -167,7 +172,7 @@ if connection.vendor == "sqlite":
             mine.connection.execute("PRAGMA busy_timeout = 0")
             try:
                 with transactions.write("default"):
-                    pass
+                    look()
             except OperationalError as error:
                 refused.append(error)
             finally:
@@ -175,6 +180,7 @@ if connection.vendor == "sqlite":
 
         with transactions.write("default"):
             thread = threading.Thread(target=other)
+            look()
             thread.start()
             thread.join(20)
         assert len(refused) == 1
@@ -189,6 +195,7 @@ if connection.vendor == "sqlite":
 
         def hold() -> None:
             with transactions.write("default"):
+                look()
                 held.set()
                 waits.wait(20)
             connections["default"].close()
@@ -199,8 +206,9 @@ if connection.vendor == "sqlite":
         # Far longer than it takes to look.
         threading.Timer(10 * max(transactions.LOOKING), waits.set).start()
         with transactions.write("default"):
-            assert waits.is_set()
+            assert not waits.is_set()  # nobody waits yet
             note("written")
+            assert waits.is_set()
         thread.join(20)
         assert reasons() == ["written"]
         assert wrapper.connection.execute("PRAGMA busy_timeout").fetchone() == before
@@ -224,6 +232,7 @@ if connection.vendor == "sqlite":
         gc.disable()
         try:
             with transactions.write("default"):
+                look()
                 thread = threading.Thread(target=wait)
                 thread.start()
                 assert waits.wait(20)
