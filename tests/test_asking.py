@@ -422,7 +422,7 @@ WAITS = {
     "postgresql": """SELECT count(*) > 0 FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'""",
     "mysql": """SELECT count(*) > 0 FROM information_schema.processlist
-        WHERE db = DATABASE() AND state = 'Updating'""",
+        WHERE db = DATABASE() AND state IN ('Updating', 'Searching rows for update')""",
 }
 
 
