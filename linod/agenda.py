@@ -98,7 +98,9 @@ def told(
         procedure = None if row is None else Procedures.get_by_name(row["procedure"])
         if row is None or procedure is None or not since <= row["requested_at"] <= until:
             return []
-        found.append(_candidate(row | {"procedure": procedure}, owner, row["requested_at"]))
+        candidate = _candidate(row | {"procedure": procedure}, owner, row["requested_at"])
+        candidate.is_told = True
+        found.append(candidate)
     return found
 
 
@@ -152,7 +154,7 @@ def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidat
         job.missed, job.requested_by_id = decided.missed, row["requested_by_id"]
     return Candidate(
         job, row["id"], row["version"], row["seqno"], requested, row["next_run_at"], decided, fault,
-        is_set_back,
+        is_set_back=is_set_back,
     )  # fmt: skip
 
 

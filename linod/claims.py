@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
 
-from django.db import DataError, IntegrityError, connections
+from django.db import DataError, IntegrityError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -25,6 +26,7 @@ from django.utils.translation import gettext_noop
 from linod import agenda, clock, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
+from linod.conf import config
 from linod.exceptions import AlreadyRunning
 from linod.groups import in_groups
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
@@ -37,6 +39,9 @@ logger = logging.getLogger("linod")
 Piece = tuple[Claimed, int, str, Any]
 #: A job as it was read, with the lease that it had then.
 Expired = tuple[datetime | None, Claimed]
+#: What an owner has in its hands.
+Held = TypeVar("Held", Claimed, Finished)
+Item = TypeVar("Item")
 State = Job.State
 
 #: What a row must still be for its owner to change it.
@@ -46,6 +51,9 @@ SILENT = ("id", "state", "fence", "lease_until")
 
 #: The pieces of one owner's log of a job: the next owner's begin behind them (``JobLog.n``).
 PIECES = 100_000
+#: Characters of logs that one message to a server carries, unless a single one is longer: half of
+#: what MariaDB takes by default (``max_allowed_packet``, 16 MiB) when each has four bytes.
+MOST_TEXT = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,12 @@ def claim(
     got: list[Claimed] = []
 
     def together(group: Sequence[Candidate]) -> None:
-        with transactions.write_batch(terms.using) as batch:
+        with transactions.write(terms.using) as connection, Batch(connection) as batch:
             mine = group
-            if len(group) > 1:
-                batch.send()
-                mine = _locked(terms.using, group)
-            else:
-                # Its request may be about to be committed: so it is waited for.
+            if len(group) == 1 and group[0].is_told:
                 batch.lock(BackgroundTask, group[0].task_id)
+            elif connection.features.has_select_for_update or len(group) > 1:
+                mine = _locked(terms.using, group)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):
@@ -103,7 +109,8 @@ def claim(
         got.extend(jobs)
 
     def alone(candidate: Candidate, error: Exception) -> None:
-        if not isinstance(error, Mismatch):  # that is: somebody was faster
+        # Neither where somebody was faster nor where somebody has locked it.
+        if not isinstance(error, Mismatch | OperationalError):
             with transactions.write(terms.using):
                 _settle_claim(terms.using, candidate, error)
 
@@ -284,7 +291,7 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
-            _lock_tasks(connection, group)
+            group = _free_of_locks(connection, group)
             now = clock.db_now(terms.using)
             until = now + timedelta(seconds=terms.lease)
             free = slots - len(got)
@@ -306,6 +313,23 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 
     in_groups(jobs, together, lambda job, error: None)
     return got
+
+
+def _free_of_locks(connection: BaseDatabaseWrapper, jobs: Sequence[Claimed]) -> list[Claimed]:
+    """Those that nobody else has locked, nor their tasks; these are locked now, the tasks first."""
+    tasks = _lock_free(connection, BackgroundTask, {job.task_id for job in jobs} - {None})
+    rows = _lock_free(connection, Job, {job.id for job in jobs})
+    return [job for job in jobs if job.id in rows and job.task_id in {None, *tasks}]
+
+
+def _lock_free(
+    connection: BaseDatabaseWrapper, model: type[Model], keys: Collection[Any]
+) -> set[Any]:
+    """Lock rows, but wait for none; returns the keys of those that are locked now."""
+    if not connection.features.has_select_for_update_skip_locked:
+        return set(keys)
+    rows = model._base_manager.using(connection.alias).filter(pk__in=keys).order_by("pk")
+    return set(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
 
 
 def _lock_tasks(connection: BaseDatabaseWrapper, jobs: Sequence[Claimed]) -> None:
@@ -330,13 +354,16 @@ def _start_tasks(batch: Batch, jobs: Iterable[Claimed], now: datetime) -> None:
 
 
 def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
-    """Let claimed jobs begin: their bodies may start once, and only after this. Returns those."""
+    """Let claimed jobs begin: their bodies may start once, and only after this. Returns those.
+
+    Of the others some may still be mine: ``is_held_up``.
+    """
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write_batch(terms.using) as batch:
             _pass(batch, terms, group, now)
 
-    passed = in_groups(jobs, together, lambda job, error: None)
+    passed = _in_groups(jobs, together, lambda job, error: None)
     for job in passed:
         job.state, job.start_time = State.RUNNING, now
     return passed
@@ -350,8 +377,14 @@ def _pass(batch: Batch, terms: Terms, jobs: Sequence[Claimed], now: datetime) ->
 # Finish: what came of a job
 
 
-def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
-    """Record outcomes, each once; returns those that were refused because the job was not mine."""
+def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -> list[Finished]:
+    """Record outcomes, each once; returns those that were refused because the job was not mine.
+
+    Among the refused are those that cannot be recorded at all: ``fault`` says why. Those whose rows
+    somebody else has locked are still to be recorded: ``is_held_up``.
+
+    :param patiently: False: what is locked is not waited for.
+    """
     refused: list[Finished] = []
 
     def together(group: Sequence[Finished]) -> None:
@@ -360,32 +393,79 @@ def finish(terms: Terms, ended: Sequence[Finished]) -> list[Finished]:
             batch.send()
             _follow_up(terms, group, again)
 
-    def alone(each: Finished, error: Exception) -> None:
-        if _is_recorded(terms, each):
-            return
-        if isinstance(error, Mismatch):
-            refused.append(each)
-        elif not isinstance(error, IntegrityError):
-            plainly(each, error)
-        else:
-            in_groups([each], anew, plainly)
-
     def anew(group: Sequence[Finished]) -> None:
         # Its last piece of log may be stored: that COMMIT worked, its answer was lost.
         with transactions.write(terms.using):
             _drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
             together(group)
 
-    def plainly(each: Finished, error: Exception) -> None:
-        # What it says cannot be stored; that it ended must be.
+    def barely(group: Sequence[Finished]) -> None:
+        # What follows from it cannot be stored either.
+        with transactions.write_batch(terms.using) as batch:
+            _record(batch, terms, group)
+
+    def alone(each: Finished, error: Exception) -> None:
         plain = replace(
             each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
             message="", progress=None,
         )  # fmt: skip
-        in_groups([plain], together, lambda again, error: refused.append(each))
+        # What it says may be impossible to store; that it ended must be.
+        tries = [(anew, each)] * isinstance(error, IntegrityError) + [
+            (together, plain), (barely, plain),
+        ]  # fmt: skip
+        failures = [error]
+        for write, what in tries:
+            if isinstance(failures[-1], Mismatch | OperationalError) or _is_recorded(terms, each):
+                break
+            if in_groups([what], write, lambda what, error: failures.append(error)):
+                return
+        each.is_held_up = transactions.is_locked_out(failures[-1])
+        if each.is_held_up or _is_recorded(terms, each):
+            return
+        each.fault = "" if isinstance(failures[-1], Mismatch) else str(failures[-1])
+        refused.append(each)
 
-    in_groups(ended, together, alone)
+    with transactions.impatient(not patiently):
+        for group in _in_messages(ended, attrgetter("log")):
+            _in_groups(group, together, alone)
     return refused
+
+
+def _in_messages(items: Sequence[Item], text_of: Callable[[Item], str]) -> Iterator[list[Item]]:
+    """Groups whose texts together are no longer than a server takes at once."""
+    group: list[Item] = []
+    length = 0
+    for item in items:
+        length += len(text_of(item))
+        if group and length > MOST_TEXT:
+            yield group
+            group, length = [], len(text_of(item))
+        group.append(item)
+    if group:
+        yield group
+
+
+def _in_groups(
+    rows: Sequence[Held],
+    together: Callable[[Sequence[Held]], None],
+    alone: Callable[[Held, Exception], None],
+) -> list[Held]:
+    """:func:`in_groups` of what is in this owner's hands; notes which of it others hold up.
+
+    What was held up before is not waited for again: it must not keep the rest waiting.
+    """
+
+    def note(row: Held, error: Exception) -> None:
+        row.is_held_up = transactions.is_locked_out(error)
+        alone(row, error)
+
+    again = [row for row in rows if row.is_held_up]
+    done = in_groups([row for row in rows if not row.is_held_up], together, note)
+    with transactions.impatient():
+        freed = in_groups(again, together, note)
+    for row in freed:
+        row.is_held_up = False
+    return done + freed
 
 
 def finish_and_gate(
@@ -395,7 +475,9 @@ def finish_and_gate(
 
     Half the commits: where slots are few and jobs are short, commits are what takes the time.
     """
-    if ended and jobs:
+    is_locked = any(e.is_held_up for e in ended) or any(job.is_held_up for job in jobs)
+    fits = sum(len(each.log) for each in ended) <= MOST_TEXT
+    if ended and jobs and fits and not is_locked:
         try:
             with transactions.write_batch(terms.using) as batch:
                 again = _record(batch, terms, ended)
@@ -404,11 +486,16 @@ def finish_and_gate(
                 _follow_up(terms, ended, again)
         except (Mismatch, IntegrityError, DataError) as error:
             logger.debug("One by one: %s", error)
+        except OperationalError as error:
+            is_locked = transactions.is_locked_out(error)
+            if not is_locked:
+                raise
         else:
             for job in jobs:
                 job.state, job.start_time = State.RUNNING, now
             return [], list(jobs)
-    return finish(terms, ended), gate(terms, jobs, now)
+    with transactions.impatient(is_locked):
+        return finish(terms, ended), gate(terms, jobs, now)
 
 
 def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> set[uuid.UUID]:
@@ -511,7 +598,10 @@ def _retry(terms: Terms, ended: Finished) -> None:
         state=State.WAITING,
         available_at=ended.end_time + timedelta(seconds=delay),
         log_level=job.log_level,
-        requested_by_id=job.requested_by_id,
+        # As the row has it: the user may have been deleted meanwhile.
+        requested_by_id=Job.objects.using(terms.using)
+        .values_list("requested_by", flat=True)
+        .get(pk=job.id),
         missed=job.missed,
     )
     reason = _("attempt %(attempt)d of %(last)d: %(state)s; the next one in %(seconds).0f s") % {
@@ -566,12 +656,12 @@ def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
     owner that somebody asked to stop.
     """
     mine = Job.objects.using(terms.using).filter(owner=terms.owner)
-    if pieces:
+    for group in _in_messages(pieces, itemgetter(2)):
         with transactions.write(terms.using) as connection:
             # Also of a job that has ended: its end may have been recorded while this had to wait.
-            rows = mine.filter(pk__in=[job.id for job, *_rest in pieces])
+            rows = mine.filter(pk__in=[job.id for job, *_rest in group])
             fences = dict(rows.values_list("pk", "fence"))
-            held = [piece for piece in pieces if fences.get(piece[0].id) == piece[0].fence]
+            held = [piece for piece in group if fences.get(piece[0].id) == piece[0].fence]
             said = [(job, n, text) for job, n, text, _progress in held if text]
             _drop_stored(terms, said)
             with Batch(connection) as batch:
@@ -633,12 +723,13 @@ def heartbeat(terms: Terms) -> int:
 def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
     """Take over what dead owners held: claimed jobs are returned as mine, running ones are lost.
 
+    A claimed one whose procedure nobody knows here waits for who does. What somebody has locked is
+    left for the next time.
+
     :param now: the database's time, read just before.
     """
     expired = (
         Job.objects.using(terms.using)
-        # To give a job up one need not know its procedure.
-        .filter(Q(procedure__in=Procedures.known_names()) | Q(state=State.RUNNING))
         .filter(lease_until__lt=now)
         .exclude(owner=terms.owner)
         .select_related("task")
@@ -648,28 +739,65 @@ def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
     got: list[Claimed] = []
 
     def take(group: Sequence[Expired]) -> None:
-        until = now + timedelta(seconds=terms.lease)
         with transactions.write(terms.using) as connection:
-            rows = [
-                (terms.owner, job.fence + 1, until, job.id, State.CLAIMED, job.fence, lease)
-                for lease, job in group
-            ]
+            free = _not_locked(connection, group)
             with Batch(connection) as batch:
-                batch.change(Job, ("owner", "fence", "lease_until"), SILENT, rows)
-            for _lease, job in group:
+                known = [each for each in free if each[1].procedure.name in Procedures.registry]
+                unknown = [each for each in free if each not in known]
+                _take_over(batch, terms, known, unknown, now)
+            for _lease, job in free:
                 _note_job(terms.using, Decision.Kind.TAKEN_OVER, job, _("its daemon was silent"))
-        got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in group)
+        got.extend(_taken(job, terms, State.CLAIMED, now) for _lease, job in known)
 
     def lose(group: Sequence[Expired]) -> None:
         with transactions.write(terms.using) as connection:
+            free = _not_locked(connection, group)
             with Batch(connection) as batch:
-                again = _lose(batch, group, now)
-            for _lease, job in group:
+                again = _lose(batch, free, now)
+            for _lease, job in free:
                 _note_loss(terms.using, job, _(SILENCE), again)
 
     in_groups([f for f in found if f[1].state == State.CLAIMED], take, lambda job, error: None)
     in_groups([f for f in found if f[1].state == State.RUNNING], lose, lambda job, error: None)
     return got
+
+
+def _not_locked(connection: BaseDatabaseWrapper, group: Sequence[Expired]) -> list[Expired]:
+    free = {job.id for job in _free_of_locks(connection, [job for _lease, job in group])}
+    return [(lease, job) for lease, job in group if job.id in free]
+
+
+def _take_over(
+    batch: Batch,
+    terms: Terms,
+    known: Sequence[Expired],
+    unknown: Sequence[Expired],
+    now: datetime,
+) -> None:
+    until = now + timedelta(seconds=terms.lease)
+    rows: list[tuple[Any, ...]]
+    rows = [
+        (terms.owner, job.fence + 1, until, job.id, State.CLAIMED, job.fence, lease)
+        for lease, job in known
+    ]
+    batch.change(Job, ("owner", "fence", "lease_until"), SILENT, rows)
+    columns = ("state", "owner", "fence", "active_task", "lease_until", "available_at")
+    rows = [
+        (
+            State.WAITING,
+            None,
+            job.fence + 1,
+            None,
+            None,
+            now,
+            job.id,
+            State.CLAIMED,
+            job.fence,
+            lease,
+        )
+        for lease, job in unknown
+    ]
+    batch.change(Job, columns, SILENT, rows)
 
 
 def _lose(batch: Batch, group: Sequence[Expired], now: datetime) -> set[uuid.UUID]:
@@ -770,6 +898,8 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
                 batch.change(Job, columns, MINE, others, null=(*UNCANCELLED, "active_task"))
 
     def alone(job: Claimed, error: Exception) -> None:
+        if isinstance(error, OperationalError):
+            return  # somebody has locked it
         mine = Job.objects.using(terms.using).filter(
             pk=job.id, owner=terms.owner, fence=job.fence, state=job.state
         )
@@ -781,7 +911,7 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
                 job = replace(job, task_id=None)
                 _note_job(terms.using, Decision.Kind.CANCELLED, job, _(DELETED))
 
-    in_groups(jobs, together, alone)
+    _in_groups(jobs, together, alone)
 
 
 # What people ask
@@ -861,6 +991,13 @@ def _drop_with_task(instance: BackgroundTask, using: str, **kwargs: Any) -> None
 def connect() -> None:
     """Let nothing run any more for a task that is deleted."""
     pre_delete.connect(_drop_with_task, sender=BackgroundTask, dispatch_uid="linod.claims")
+
+
+def renew(using: str, job: Claimed) -> None:
+    """Renew the lease of a job whose row its body has locked: the heartbeat had to pass it by."""
+    mine = Job.objects.using(using).filter(pk=job.id, owner=job.owner, fence=job.fence)
+    until = clock.db_now(using) + timedelta(seconds=config().LEASE)
+    mine.filter(state=State.RUNNING).update(lease_until=until)
 
 
 def guard(using: str, job: Claimed) -> bool:

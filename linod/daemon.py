@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError
@@ -48,6 +49,8 @@ LAST_PATIENCE = 0.5
 LAST_TURN = 5.0
 #: Seconds until a companion that failed begins anew, and that it gets to say goodbye.
 COMPANION_PAUSE, COMPANION_PATIENCE = 5.0, 1.0
+#: Seconds between two tries to record an outcome whose row somebody else has locked.
+LOCKED_PAUSE = 0.2
 #: Seconds without an answer after which the event loop counts as hung; and the heartbeats, since
 #: the process may have been frozen itself.
 HUNG, HUNG_BEATS = 120.0, 3
@@ -353,6 +356,8 @@ class Daemon:
         begun |= self.scheduler.begun()
         self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
         await self._record_ends(0)
+        for each in self.scheduler.unrecorded:
+            logger.error("%s: somebody has locked its row; it is lost in a lease", each.job.label)
         await self._say_goodbye(begun)
 
     def _close(self) -> None:
@@ -368,17 +373,19 @@ class Daemon:
             if scheduler.unrecorded:
                 await self._record(max(deadline - time.monotonic(), 5.0))
             left = deadline - time.monotonic()
-            if not scheduler.executor.running or left <= 0:
+            if left <= 0 or not (scheduler.executor.running or scheduler.unrecorded):
                 return
-            await asyncio.sleep(min(left, 0.02))
+            await asyncio.sleep(min(left, LOCKED_PAUSE if scheduler.unrecorded else 0.02))
 
     async def _record(self, seconds: float) -> None:
         ended = self.scheduler.unrecorded
         self.scheduler.unrecorded = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                refused = await self.bridge.insist(claims.finish, self.terms, ended)
-                self.scheduler.report_ends(ended, refused)
+                # What somebody else has locked is not waited for: the others have no time for that.
+                write = partial(claims.finish, self.terms, ended, patiently=False)
+                self.scheduler.report_ends(ended, await self.bridge.insist(write))
+                self.scheduler.unrecorded += [each for each in ended if each.is_held_up]
                 return
         logger.error("%d outcomes could not be recorded: no database", len(ended))
 

@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+
+from django.db import transaction
 
 from linod import claims
 from linod.capture import Capture
@@ -164,6 +167,9 @@ class Execution:
         """See :meth:`linod.requests.BaseRequest.guard`."""
         if not claims.guard(self.using, self.job):
             raise NotMine(f"{self.job.label}: the job was taken over; nothing of it may count")
+        # At once, before somebody finds that the lease ended while its row was locked.
+        renew = partial(claims.renew, self.using, self.job)
+        transaction.on_commit(renew, using=self.using, robust=True)
 
     def read_task(self) -> BackgroundTask | None:
         """The task's row; its ``DoesNotExist`` when it was deleted meanwhile."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 
+from linod import transactions
 from linod.bulk import Mismatch
 
 Row = TypeVar("Row")
@@ -19,16 +20,22 @@ def in_groups(
 ) -> list[Row]:
     """Do it for all rows in one transaction; when that fails, row by row.
 
-    Returns the rows for which it worked; ``alone`` hears of each other one and why. What may pass
-    by itself (a lock, a lost connection) is raised: the caller tries the same group again.
+    Returns the rows for which it worked; ``alone`` hears of each other one and why: also of one
+    that somebody else has locked for longer than we wait, so that it holds up itself and no other.
+    What else may pass by itself (a lost connection) is raised: the caller tries the same group
+    again.
     """
     if not rows:
         return []
     try:
         together(rows)
-    except (Mismatch, IntegrityError, DataError) as error:
+    except (Mismatch, IntegrityError, DataError, OperationalError) as error:
+        is_locked = transactions.is_locked_out(error)
+        if isinstance(error, OperationalError) and not is_locked:
+            raise
         if len(rows) == 1:
             alone(rows[0], error)
             return []
-        return [row for each in rows for row in in_groups([each], together, alone)]
+        with transactions.impatient(is_locked):
+            return [row for each in rows for row in in_groups([each], together, alone)]
     return list(rows)

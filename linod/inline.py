@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
@@ -131,10 +131,17 @@ def _moment(now: datetime) -> Callable[[], datetime]:
 
 
 def _end(task: BackgroundTask, terms: Terms, finished: Finished) -> Job:
-    for refused in _insist(terms.using, lambda: claims.finish(terms, [finished])):
-        logger.warning("%s was taken over; its outcome was dropped", refused.job.label)
+    for refused in _insist(terms.using, lambda: _record(terms, finished)):
+        logger.warning("%s", refused.refusal)
     task.reread()
     return Job.objects.using(terms.using).get(pk=finished.job.id)
+
+
+def _record(terms: Terms, finished: Finished) -> list[Finished]:
+    refused = claims.finish(terms, [finished])
+    if finished.is_held_up:
+        raise OperationalError(f"{finished.job.label}: somebody else has locked its row for long")
+    return refused
 
 
 def _insist(using: str, action: Callable[[], Value]) -> Value:

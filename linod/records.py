@@ -38,6 +38,8 @@ class Claimed:
     retry_delay: float = 60.0
     rerun_lost: bool = False
     task_version: int = 0
+    #: Whether somebody else had its row locked when it was to be written the last time.
+    is_held_up: bool = False
 
     @property
     def key(self) -> Hold:
@@ -66,6 +68,17 @@ class Finished:
     log: str = ""
     pieces: int = 0
     message: str = ""
+    #: Whether it is still to be recorded: somebody else has locked its job's row, or its task's.
+    is_held_up: bool = False
+    #: Why it cannot be recorded at all.
+    fault: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """What to say when it was not recorded."""
+        if self.fault:
+            return f"{self.job.label}: its outcome cannot be recorded: {self.fault}"
+        return f"{self.job.label} was taken over; its outcome was dropped"
 
 
 @dataclass(slots=True)
@@ -80,5 +93,7 @@ class Candidate:
     next_run_at: datetime | None
     plan: Plan
     fault: str = ""
+    #: Whether a hint told of it: its request may be about to be committed.
+    is_told: bool = False
     #: Whether it comes to an instant that another job of the task was due at, or after.
     is_set_back: bool = False

@@ -87,6 +87,11 @@ class Turn:
     #: Whether it tried to claim what was due and others were faster.
     in_vain: bool = False
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether claimed jobs wait for their slots, and for nothing else."""
+        return any(not job.is_held_up for job in self.backlog)
+
 
 @dataclass(frozen=True)
 class Foreseen:
@@ -126,6 +131,8 @@ class Scheduler:
         self.executor.may_begin = is_trusted
         self.backlog: list[Claimed] = []
         self.unrecorded: list[Finished] = []
+        #: Jobs whose rows still say that they run, since their outcomes cannot be recorded.
+        self._unwritable: set[Hold] = set()
         self.taken_over: list[Claimed] = []
         self.stopping = False
         #: Set when the first turn is over: from then on it serves.
@@ -187,7 +194,7 @@ class Scheduler:
     def begun(self) -> set[Hold]:
         """The jobs whose bodies this process has begun, and whose ends are not recorded."""
         ended = *self.unrecorded, *self.executor.ended
-        return {*self.executor.running, *(each.job.key for each in ended)}
+        return {*self.executor.running, *(each.job.key for each in ended), *self._unwritable}
 
     async def run(self) -> None:
         """Tick, and sleep as long as the tick said, until stopped or done."""
@@ -230,7 +237,8 @@ class Scheduler:
             # Frozen, or the database was slow: what is still mine the rows tell, in the next turn.
             turn.started, turn.backlog, turn.agenda = [], [], None
             self._failures_settled = UNSETTLED
-        ended, self.unrecorded, self.backlog = self.unrecorded, [], turn.backlog
+        ended, self.backlog = self.unrecorded, turn.backlog
+        self.unrecorded = [each for each in ended if each.is_held_up]
         self.executor.start(turn.started)
         self._is_visiting = False
         self._report(turn, ended)
@@ -269,11 +277,12 @@ class Scheduler:
             self.terms, ended, first, self.offset.moment()
         )
         turn.started += passed
+        turn.backlog += [job for job in first if job.is_held_up]
         stalled = not free and began - self._gated_at > STALLED
         if turn.backlog and stalled:
             self.let_go(turn.backlog)
             turn.backlog = []
-        if may_start and not turn.backlog:
+        if may_start and not turn.is_waited_for:
             self._look(turn, ahead=0 if stalled else self._prefetch())
         self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
         return turn
@@ -283,6 +292,8 @@ class Scheduler:
         if not jobs:
             return
         claims.give_back(self.terms, jobs)
+        if any(job.is_held_up for job in jobs):
+            self._failures_settled = UNSETTLED  # still mine: the rows say so
         signals.work_arrived.send(Scheduler)
 
     def _settle(self, turn: Turn, begun: Collection[Hold]) -> None:
@@ -371,7 +382,7 @@ class Scheduler:
         turn.claimed = len(got)
         turn.started += [job for job in got if job.state == Job.State.RUNNING]
         self._gated_at = time.monotonic()
-        turn.backlog = [job for job in got if job.state == Job.State.CLAIMED]
+        turn.backlog += [job for job in got if job.state == Job.State.CLAIMED]
 
     def _claim(self, seen: Agenda, now: datetime, free: int, limit: int) -> list[Claimed]:
         using, owner, got = self.terms.using, self.terms.owner, []
@@ -391,9 +402,10 @@ class Scheduler:
         due = BackgroundTask.objects.using(using).filter(disabled=True, disabled_until__lte=now)
         for key in list(due.values_list("pk", flat=True)):
             with transactions.write(using):
-                task = due.select_for_update().filter(pk=key).first()
+                can_skip = connections[using].features.has_select_for_update_skip_locked
+                task = due.select_for_update(skip_locked=can_skip).filter(pk=key).first()
                 if task is None:
-                    continue  # another daemon was faster, or somebody decided otherwise
+                    continue  # another daemon was faster, or somebody else decides
                 try:
                     task.enable()
                 except (InvalidRecurrence, MissingExtra) as error:
@@ -410,10 +422,17 @@ class Scheduler:
 
     def _delay(self, turn: Turn) -> float | None:
         """Seconds until the next visit is worth it; an end or a hint wakes earlier."""
+        delay = self._until_due(turn)
+        if self.unrecorded or (turn.backlog and not turn.is_waited_for):
+            # Whoever has locked their rows may let go of them at any moment, and tells nobody.
+            return RELUCTANT if delay is None else min(delay, RELUCTANT)
+        return delay
+
+    def _until_due(self, turn: Turn) -> float | None:
         if turn.is_answer and not turn.backlog:
             return STAND_BACK
         poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
-        if turn.backlog or turn.agenda is None or self.executor.is_ahead:
+        if turn.is_waited_for or turn.agenda is None or self.executor.is_ahead:
             has_room = self.executor.free > 0 or self.executor.room(turn.backlog) > 0
             return 0.0 if has_room and self.is_trusted() else min(poll, STALLED)
         if turn.claimed:
@@ -440,8 +459,11 @@ class Scheduler:
     def report_ends(self, ended: Sequence[Finished], refused: Sequence[Finished]) -> None:
         """Tell the receivers what was recorded, and the log what was refused."""
         for each in refused:
-            logger.warning("%s was taken over; its outcome was dropped", each.job.label)
-        recorded = [each for each in ended if each not in refused] if refused else ended
+            logger.log(logging.ERROR if each.fault else logging.WARNING, "%s", each.refusal)
+            if each.fault:
+                self._unwritable.add(each.job.key)
+        others = {id(each) for each in refused}
+        recorded = [each for each in ended if not each.is_held_up and id(each) not in others]
         if recorded:
             self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
             signals.jobs_finished.send(Scheduler, outcomes=recorded)
@@ -488,8 +510,18 @@ class Scheduler:
                 if got:
                     self._wake.set()
             if time.monotonic() >= self._next_retention:
-                deleted = await self.bridge.insist(retention.clean, self.terms.using)
+                deleted = await self._clean_up()
                 self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
+
+    async def _clean_up(self) -> int:
+        try:
+            return await self.bridge.call(retention.clean, self.terms.using)
+        except Exception as error:
+            if not transactions.is_passing(error):
+                raise
+            # It can wait, and what else there is to do each second cannot.
+            logger.debug("No clean-up: %s", error)
+            return 0
 
     def _reclaim(self) -> list[Claimed]:
         """Take over from the dead, unless the clock was set: the next turn says so, or has."""

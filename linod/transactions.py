@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,14 @@ POSTGRESQL_ENDED = ("25P03", "25P04", "57P05")
 MARIADB_BOUNDS = (
     "SET SESSION idle_transaction_timeout = 1, innodb_lock_wait_timeout = 1, max_statement_time = 5"
 )
+#: What they say when a row was locked for too long: PostgreSQL's lock_not_available (appendix A),
+#: MariaDB's ER_LOCK_WAIT_TIMEOUT. And how each is told not to wait at all.
+POSTGRESQL_LOCKED, MARIADB_LOCKED = "55P03", 1205
+POSTGRESQL_AT_ONCE = "SET LOCAL lock_timeout = 1"
+MARIADB_AT_ONCE = (
+    "SET @linod_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 0"
+)
+MARIADB_AS_BEFORE = "SET SESSION innodb_lock_wait_timeout = @linod_wait"
 #: How a transaction begins that holds SQLite's write lock.
 SQLITE_BEGIN = "BEGIN IMMEDIATE"
 #: Seconds between two looks for SQLite's write lock: doubling, from the first to the second.
@@ -56,8 +65,12 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
             yield connection
         return
     bounds = POSTGRESQL_BOUNDS if bounded and connection.vendor == "postgresql" else ()
+    if _is_impatient() and connection.vendor == "postgresql":
+        bounds = (*bounds, POSTGRESQL_AT_ONCE)
     opening = _Opening(connection, bounds)
     with ExitStack() as stack:
+        if _is_impatient() and connection.vendor == "mysql":
+            stack.enter_context(_at_once(connection))
         if connection.vendor == "sqlite" or takes_many(connection):
             stack.enter_context(connection.execute_wrapper(opening))
             stack.enter_context(_beginning(connection, opening.begin))
@@ -69,6 +82,39 @@ def write(using: str, *, bounded: bool = True) -> Iterator[BaseDatabaseWrapper]:
         finally:
             # What is called after the commit is not in the transaction.
             opening.close()
+
+
+_patience = threading.local()
+
+
+def _is_impatient() -> bool:
+    return getattr(_patience, "is_over", False)
+
+
+@contextmanager
+def impatient(when: bool = True) -> Iterator[None]:
+    """In this thread :func:`write` does not wait for rows that somebody else has locked.
+
+    :param when: False: it goes on as it did.
+    """
+    former, _patience.is_over = _is_impatient(), when or _is_impatient()
+    try:
+        yield
+    finally:
+        _patience.is_over = former
+
+
+@contextmanager
+def _at_once(connection: Any) -> Iterator[None]:
+    """MariaDB's bound is a session's: it is put back, unless the session is gone with an error."""
+    with connection.cursor() as cursor:
+        cursor.execute(MARIADB_AT_ONCE)
+    try:
+        yield
+    finally:
+        if connection.connection is not None and connection.is_usable():
+            with connection.cursor() as cursor:
+                cursor.execute(MARIADB_AS_BEFORE)
 
 
 def is_free(connection: BaseDatabaseWrapper) -> bool:
@@ -193,6 +239,14 @@ def bound_session(using: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute(MARIADB_BOUNDS)
         connection.connection.linod_bound = True
+
+
+def is_locked_out(error: BaseException) -> bool:
+    """Whether somebody else has kept a row locked; SQLite has one lock for all of them."""
+    if not isinstance(error, OperationalError):
+        return False
+    is_mariadb_s = error.args[:1] == (MARIADB_LOCKED,)
+    return is_mariadb_s or getattr(error.__cause__, "sqlstate", None) == POSTGRESQL_LOCKED
 
 
 def is_passing(error: BaseException) -> bool:
