@@ -116,7 +116,8 @@ class Daemon:
     @property
     def failures(self) -> int:
         """How many jobs have ended otherwise than well."""
-        return self.scheduler.failures
+        # Who was stopped while it came up has no scheduler, and has run nothing.
+        return self.scheduler.failures if hasattr(self, "scheduler") else 0
 
     async def run(self) -> int:
         """Run until stopped; returns the exit code."""

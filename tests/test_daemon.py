@@ -950,7 +950,10 @@ def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch
     never.set()
 
 
-def test_who_waits_for_an_absent_database_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("once", [False, True])
+def test_who_waits_for_an_absent_database_can_be_stopped(
+    once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = threading.Event()
 
     def absent(self: process.Daemon) -> datetime:
@@ -958,7 +961,8 @@ def test_who_waits_for_an_absent_database_can_be_stopped(monkeypatch: pytest.Mon
         raise OperationalError("the server does not answer")
 
     monkeypatch.setattr(process.Daemon, "_come_up", absent)
-    daemon = DaemonThread()
+    daemon = DaemonThread(once=once)
     daemon._thread.start()
     assert asked.wait(DEADLINE)
     assert daemon.stop() == 0
+    assert daemon.daemon.failures == 0
