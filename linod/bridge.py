@@ -77,6 +77,7 @@ class Bridge:
         action: Callable[..., Value],
         *args: Any,
         give_up: Callable[[], bool] = lambda: False,
+        is_passing: Callable[[BaseException], bool] = transactions.is_passing,
     ) -> Value:
         """:meth:`call`, again and again while it fails for a reason that may pass."""
         delay = BACK_OFF[0]
@@ -85,14 +86,14 @@ class Bridge:
             try:
                 value = await self.call(action, *args)
             except Exception as error:
-                if not transactions.is_passing(error) or give_up():
+                if not is_passing(error) or give_up():
                     raise
                 if self._held_up is not None:
                     self._held_up()
                 logger.log(
                     logging.DEBUG if said or delay < 1 else logging.WARNING,
                     "The database does not answer, trying again: %s",
-                    str(error).strip().partition("\n")[0],
+                    transactions.first_line(error),
                 )
                 said = said or delay >= 1
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))

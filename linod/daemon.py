@@ -13,12 +13,12 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 from django.utils.translation import gettext as _
 
 import linod
@@ -32,7 +32,7 @@ from linod.history import Job
 from linod.logserver import LogServer
 from linod.notify import Notifier
 from linod.procedures import Procedures
-from linod.records import Finished, Hold
+from linod.records import Claimed, Finished, Hold
 from linod.requests import daemon_user
 from linod.scheduler import TRUST, Offset, Scheduler
 from linod.sync import sync
@@ -74,6 +74,31 @@ def _say_failures(outcomes: Sequence[Finished], **kwargs: Any) -> None:
 
 
 signals.jobs_finished.connect(_say_failures, dispatch_uid="linod.daemon")
+
+
+def _is_worth_waiting(error: BaseException) -> bool:
+    """Whether a daemon that comes up tries again: not on a database that takes no writes.
+
+    Such a one is refused as one that does not answer is; a daemon that is up waits for its end.
+    """
+    return transactions.is_passing(error) and not transactions.refuses_writes(error)
+
+
+async def _attempt(seconds: float, work: Coroutine[Any, Any, None]) -> str:
+    """Why the database did not do it in time, in one line; empty when it did.
+
+    Raised during the stop, its refusal would end the process instead of the exit code.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return "the database does not answer"
+    except Error as error:
+        # Maybe a defect of linod: whoever looks for it sees where it comes from.
+        logger.debug("The database refuses something at the stop", exc_info=True)
+        return transactions.first_line(error)
+    return ""
 
 
 class Daemon:
@@ -132,16 +157,18 @@ class Daemon:
             try:
                 came_up = await self._ask(self._come_up)
                 user = await self._ask(daemon_user)
-            except (DatabaseError, InterfaceError):
+            except Error:
+                self._close()
                 if not self._stop.is_set():
                     raise
-                self._close()
                 return STOPPED
             return await self._serve(Offset(came_up), user)
 
     async def _ask(self, action: Callable[[], Value]) -> Value:
         """What the database answers, as long as nobody asks for a stop."""
-        return await self.bridge.insist(action, give_up=self._stop.is_set)
+        return await self.bridge.insist(
+            action, give_up=self._stop.is_set, is_passing=_is_worth_waiting
+        )
 
     async def _serve(self, offset: Offset, user: Any) -> int:
         self.scheduler = Scheduler(
@@ -341,11 +368,8 @@ class Daemon:
         executor.withdraw()
         unbegun = [*self.scheduler.backlog, *executor.take_unbegun()]
         begun = self.scheduler.begun()
-        with contextlib.suppress(TimeoutError, DatabaseError):
-            async with asyncio.timeout(1):
-                await self.bridge.call(self._sign, DaemonRow.State.STOPPING)
-                # Others need not wait until the running ones have ended.
-                await self.bridge.call(self.scheduler.let_go, unbegun)
+        # If it does not get through, the goodbye tries the same once more, and says so.
+        await _attempt(1, self._announce_stop(unbegun))
         if executor.running:
             logger.info("Stopping: waiting for %d running jobs", len(executor.running))
         await self._record_ends(self.settings.GRACE)
@@ -360,6 +384,11 @@ class Daemon:
         for each in self.scheduler.unrecorded:
             logger.error("%s: somebody has locked its row; it is lost in a lease", each.job.label)
         await self._say_goodbye(begun)
+
+    async def _announce_stop(self, unbegun: Sequence[Claimed]) -> None:
+        await self.bridge.call(self._sign, DaemonRow.State.STOPPING)
+        # Others need not wait until the running ones have ended.
+        await self.bridge.call(self.scheduler.let_go, unbegun)
 
     def _close(self) -> None:
         self.bridge.close()
@@ -381,23 +410,23 @@ class Daemon:
     async def _record(self, seconds: float) -> None:
         ended = self.scheduler.unrecorded
         self.scheduler.unrecorded = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                # What somebody else has locked is not waited for: the others have no time for that.
-                write = partial(claims.finish, self.terms, ended, patiently=False)
-                self.scheduler.report_ends(ended, await self.bridge.insist(write))
-                self.scheduler.unrecorded += [each for each in ended if each.is_held_up]
-                return
-        logger.error("%d outcomes could not be recorded: no database", len(ended))
+        if why := await _attempt(seconds, self._finish(ended)):
+            logger.error("%d outcomes could not be recorded: %s", len(ended), why)
+
+    async def _finish(self, ended: Sequence[Finished]) -> None:
+        # What somebody else has locked is not waited for: the others have no time for that.
+        write = partial(claims.finish, self.terms, ended, patiently=False)
+        self.scheduler.report_ends(ended, await self.bridge.insist(write))
+        self.scheduler.unrecorded += [each for each in ended if each.is_held_up]
 
     async def _say_goodbye(self, begun: Collection[Hold]) -> None:
-        try:
-            async with asyncio.timeout(5):
-                await self.bridge.insist(self._give_back, begun)
-                await self.bridge.insist(self._sign, DaemonRow.State.STOPPED)
-        except TimeoutError:
-            logger.warning("The database does not answer: other daemons wait for a lease")
+        if why := await _attempt(5, self._let_go_of_all(begun)):
+            logger.warning("Other daemons wait for a lease: %s", why)
         logger.info("linod has stopped")
+
+    async def _let_go_of_all(self, begun: Collection[Hold]) -> None:
+        await self.bridge.insist(self._give_back, begun)
+        await self.bridge.insist(self._sign, DaemonRow.State.STOPPED)
 
     def _give_back(self, begun: Collection[Hold]) -> None:
         """Whatever is still mine and has not begun: others may have it at once.

@@ -23,6 +23,7 @@ from linod.bridge import Bridge
 from linod.events import Event
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
+from linod.transactions import first_line
 
 logger = logging.getLogger("linod")
 
@@ -85,7 +86,7 @@ class Lookout:
                 logger.log(
                     logging.WARNING if is_whole else logging.DEBUG,
                     "Live page: the database does not answer: %s",
-                    str(error).strip().partition("\n")[0],
+                    first_line(error),
                 )
                 is_whole = False
             else:

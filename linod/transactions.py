@@ -40,6 +40,11 @@ MARIADB_AT_ONCE = (
     "SET @linod_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 0"
 )
 MARIADB_AS_BEFORE = "SET SESSION innodb_lock_wait_timeout = @linod_wait"
+#: What a server says that takes no writes: a standby, or set so. PostgreSQL's is an InternalError;
+#: MariaDB's, by its option, by its session and by InnoDB's options, are OperationalErrors.
+POSTGRESQL_READ_ONLY, MARIADB_READ_ONLY = "25006", (1290, 1792, 1836, 1036)
+#: The same of a file of SQLite (sqlite.org/rescode.html); the number's further bits say why.
+SQLITE_READ_ONLY = 8
 #: How a transaction begins that holds SQLite's write lock.
 SQLITE_BEGIN = "BEGIN IMMEDIATE"
 #: Seconds between two looks for SQLite's write lock: doubling, from the first to the second.
@@ -250,10 +255,25 @@ def is_locked_out(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same statements may work in a moment: a lock, a deadlock, a lost connection."""
+    """Whether the same statements may work in a moment: a lock, a lost connection, a failover."""
     if isinstance(error, OperationalError | InterfaceError):
         # SQLite says OperationalError of a table that is missing, too: no wait makes one.
         return not str(error).startswith("no such ")
-    if getattr(error.__cause__, "sqlstate", None) in POSTGRESQL_ENDED:
+    if getattr(error.__cause__, "sqlstate", None) in POSTGRESQL_ENDED or refuses_writes(error):
         return True
     return isinstance(error, DatabaseError) and "deadlock" in str(error).lower()
+
+
+def refuses_writes(error: BaseException) -> bool:
+    """Whether the database answers and takes no writes: until a failover ends, or as it was set."""
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) == POSTGRESQL_READ_ONLY:
+        return True
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF == SQLITE_READ_ONLY:
+        return True
+    return isinstance(error, OperationalError) and next(iter(error.args), None) in MARIADB_READ_ONLY
+
+
+def first_line(error: BaseException) -> str:
+    """What a database says, without what servers put below it: the statement, hints."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -106,6 +106,11 @@ class DaemonThread:
         )
         return self
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return not self._thread.is_alive()
+
     def stop(self, deadline: float = DEADLINE) -> int:
         """Ask it to stop; returns its exit code."""
         assert self.daemon is not None

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.db.models import F
 from django.test import override_settings
 
@@ -792,6 +792,29 @@ def test_lost_connections_are_made_again() -> None:
     assert {job.state for job in Job.objects.all()} == {"succeeded"}
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL only")
+def test_a_failover_to_a_server_that_takes_no_writes_yet_is_sat_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It answers, and says of each write that it takes none (25006)."""
+    caplog.set_level(logging.DEBUG, "linod")
+    task = make_task(lambda ar: None, "patient")
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with running_daemon() as (thread,), connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        try:
+            _kill_all_other_connections()
+            task.request_run()  # in a session from before
+            wait_until(
+                lambda: "trying again: cannot execute" in caplog.text or thread.has_ended,
+                "it is refused a write",
+            )
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        (job,) = ended_jobs()
+    assert job.state == "succeeded"
+
+
 def _kill_all_other_connections() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -948,6 +971,41 @@ def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch
         assert daemon.join() == 70
     assert Job.objects.get().state == "lost"
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("claims.finish", "1 outcomes could not be recorded: permission denied"),
+        ("daemon.Daemon._give_back", "Other daemons wait for a lease: permission denied"),
+        ("daemon.Daemon._sign", "Other daemons wait for a lease: permission denied"),
+    ],
+)
+def test_what_the_database_refuses_at_the_stop_is_a_line_and_keeps_the_exit_code(
+    what: str, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def body(ar: Any) -> None:
+        """Wait."""
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    def refuse(*args: Any) -> None:
+        raise ProgrammingError("permission denied\nLINE 1: UPDATE")
+
+    async def fail(self: Scheduler) -> None:
+        raise RuntimeError("a defect")
+
+    make_task(body).request_run()
+    daemon = DaemonThread().start()
+    assert begun.wait(DEADLINE)
+    monkeypatch.setattr(f"linod.{what}", refuse)
+    monkeypatch.setattr(Scheduler, "tick", fail)
+    go_on.set()  # its end wakes the loop
+    assert daemon.join() == 70
+    said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert said == ["linod failed and ends", told]
 
 
 @pytest.mark.parametrize("once", [False, True])

@@ -302,6 +302,39 @@ if connection.vendor == "mysql":
         connection.close()
 
 
+READ_ONLY = {
+    "sqlite": "PRAGMA query_only = 1",
+    "postgresql": "SET default_transaction_read_only = on",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
+
+
+def test_a_database_that_takes_no_writes_may_take_them_later() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(READ_ONLY[connection.vendor])
+    try:
+        with pytest.raises(DatabaseError) as refused, transactions.write("default"):
+            note("dropped")
+    finally:
+        connection.close()  # the next one may write
+    assert transactions.refuses_writes(refused.value)
+    assert transactions.is_passing(refused.value)
+
+
+def test_what_else_a_server_says_that_takes_no_writes() -> None:
+    read_only = "The MariaDB server is running with the --read-only option"
+    assert transactions.refuses_writes(OperationalError(1290, read_only))
+    assert not transactions.refuses_writes(OperationalError(1205, "Lock wait timeout exceeded"))
+    assert not transactions.refuses_writes(OperationalError("database is locked"))
+    assert not transactions.refuses_writes(ValueError(1290))
+
+
+def test_the_first_line_says_something() -> None:
+    error = DatabaseError("permission denied\nLINE 1: SELECT")
+    assert transactions.first_line(error) == "permission denied"
+    assert transactions.first_line(InterfaceError()) == "InterfaceError"
+
+
 def test_what_may_pass_by_itself() -> None:
     assert transactions.is_passing(OperationalError("database is locked"))
     assert transactions.is_passing(InterfaceError("connection already closed"))
