@@ -32,6 +32,7 @@ from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.status import distance_text
 from linod.sync import says_declared_wrongly
+from linod.transactions import first_line
 
 #: How many tasks of a kind are named.
 NAMED = 10
@@ -54,11 +55,10 @@ def refusal(using: str) -> str:
         connections[using].ensure_connection()
         executor = MigrationExecutor(connections[using])
     except OperationalError as error:
-        details = {"database": using, "error": _first_line(error)}
+        details = {"database": using, "error": first_line(error)}
         return _("The database %(database)r does not answer: %(error)s") % details
     except (Error, ImproperlyConfigured) as error:
-        details = {"database": using, "error": _first_line(error)}
-        return _("The database %(database)r cannot be used: %(error)s") % details
+        return unusable(using, error)
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "linod"]
     missing = [str(migration) for migration, _backwards in executor.migration_plan(targets)]
     if not missing:
@@ -67,8 +67,10 @@ def refusal(using: str) -> str:
     return _("Migrations are not applied (%(names)s); run: manage.py migrate") % {"names": names}
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+def unusable(using: str, error: BaseException) -> str:
+    """What the database refused, in one line."""
+    details = {"database": using, "error": first_line(error)}
+    return _("The database %(database)r cannot be used: %(error)s") % details
 
 
 def findings(using: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command, execute_from_command_line
-from django.db import connection
+from django.db import ProgrammingError, connection
 
-from linod import clock, health, reloading
+from linod import clock, foreground, health, reloading
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
 from tests.daemons import wait_until
@@ -184,6 +185,17 @@ def test_a_server_that_does_not_answer_is_one_line(env: dict[str, str], server: 
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr.startswith("CommandError: The database 'default' does not answer: ")
     assert said.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--once"], ["--run", "hello"]])
+def test_a_database_that_takes_no_writes_is_one_line(
+    site: dict[str, str], arguments: list[str]
+) -> None:
+    said = linod(site | {"SITE_READ_ONLY": "1"}, *arguments)
+    assert (said.returncode, said.stdout) == (1, "")
+    (line,) = said.stderr.splitlines()
+    assert line.startswith("CommandError: The database 'default' cannot be used: ")
+    assert re.search("read.?only", line, re.IGNORECASE)
 
 
 # Listing
@@ -612,6 +624,24 @@ def test_an_early_interrupt_is_no_traceback(
         execute_from_command_line(["manage.py", "linod"])
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_database_refuses_is_one_line_and_whole_in_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(using: str, name: str) -> BackgroundTask:
+        raise ProgrammingError("permission denied for table linod_job\nLINE 1: SELECT")
+
+    monkeypatch.setattr(foreground, "find_task", refuse)
+    arguments = ["manage.py", "linod", "--run", "hello"]
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(arguments)
+    message = "The database 'default' cannot be used: permission denied for table linod_job"
+    assert (ended.value.code, capsys.readouterr().err) == (1, f"CommandError: {message}\n")
+    with pytest.raises(CommandError, match=message) as raised:
+        execute_from_command_line([*arguments, "--traceback"])
+    assert isinstance(raised.value.__cause__, ProgrammingError)
 
 
 @pytest.mark.django_db(transaction=True)

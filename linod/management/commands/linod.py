@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TextIO, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
-from django.db import connections
+from django.db import Error, connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -117,6 +117,9 @@ class Command(BaseCommand):
             code = self._answer(using, options)
         except LinodError as error:
             raise CommandError(error.said(translation)) from error
+        except Error as error:
+            # Maybe a defect of linod: --traceback shows where it comes from.
+            raise CommandError(health.unusable(using, error)) from error
         if code:
             sys.exit(code)
 
