@@ -14,6 +14,7 @@ from django.utils.translation import gettext_noop
 
 from linod import clock
 from linod.choices import Recurrences
+from linod.columns import LARGEST, Checked
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
 from linod.recurrence import Recurrence
 from linod.rowrules import rule_of
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from dateutil.rrule import rrule
 
 
-class Sequenced(models.Model):
+class Sequenced(Checked):
     """A row with a place among its siblings; a row without a number goes to the end.
 
-    Numbers may have gaps, and two rows may share one: then the older row comes first.
+    Numbers may have gaps, and two rows may share one: then the older row comes first. They end at
+    1,000,000,000; a row that has this number, or was given a larger one by other means, stays the
+    last.
     """
 
     seqno = models.IntegerField(
@@ -36,13 +39,14 @@ class Sequenced(models.Model):
     class Meta:
         abstract = True
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self._fill_seqno(kwargs.get("using"))
-        super().save(*args, **kwargs)
-
-    def full_clean(self, *args: Any, **kwargs: Any) -> None:
-        self._fill_seqno()
-        super().full_clean(*args, **kwargs)
+    def fill_in(self, using: str | None = None) -> None:
+        """Put a row without a number at the end."""
+        super().fill_in(using)
+        seqno: Any = self.seqno  # None until it is saved
+        if seqno is None:
+            siblings = self.get_siblings(using).filter(seqno__lt=LARGEST)
+            last = siblings.aggregate(last=models.Max("seqno"))["last"]
+            self.seqno = (last or 0) + 1
 
     def get_siblings(self, using: str | None = None) -> models.QuerySet[Self]:
         """All rows that share this row's order, in their order, this one among them."""
@@ -64,19 +68,13 @@ class Sequenced(models.Model):
         have to change; returns how many.
         """
         others = [row for row in self._numbers() if row[0] != self.pk]
-        free = self.seqno + 1
+        free = min(self.seqno + 1, LARGEST)
         wanted = []
         for pk, seqno in others:
             if self.seqno <= seqno < free:
                 wanted.append((pk, seqno, free))
-                free += 1
+                free = min(free + 1, LARGEST)
         return self._write_numbers(wanted)
-
-    def _fill_seqno(self, using: str | None = None) -> None:
-        seqno: Any = self.seqno  # None until it is saved
-        if seqno is None:
-            last = self.get_siblings(using).aggregate(last=models.Max("seqno"))["last"]
-            self.seqno = (last or 0) + 1
 
     def _numbers(self) -> list[tuple[Any, int]]:
         return list(self.get_siblings().values_list("pk", "seqno"))
@@ -108,19 +106,22 @@ class Sequenced(models.Model):
         return len(changes)
 
 
-def strictly_rising(numbers: list[int]) -> list[int]:
-    """The same numbers, where repeated ones give way upwards.
+def strictly_rising(numbers: list[int], end: int = LARGEST) -> list[int]:
+    """The same numbers, where repeated ones give way upwards, and from ``end`` on downwards.
 
     >>> strictly_rising([1, 2, 2, 3, 7])
     [1, 2, 3, 4, 7]
+    >>> strictly_rising([1, 9, 9], end=9)
+    [1, 8, 9]
     """
     rising: list[int] = []
     for number in numbers:
         rising.append(max(number, rising[-1] + 1) if rising else number)
-    return rising
+    highest = range(end - len(rising) + 1, end + 1)
+    return [min(pair) for pair in zip(rising, highest, strict=True)]
 
 
-class RecurrenceSet(models.Model):
+class RecurrenceSet(Checked):
     """The fields of a recurrence, and what they mean: :attr:`recurrence`.
 
     Dates and times are wall-clock ones in the row's :attr:`time_zone`.
@@ -193,13 +194,25 @@ class RecurrenceSet(models.Model):
     class Meta:
         abstract = True
 
+    def fill_in(self, using: str | None = None) -> None:
+        """No unit at all is never."""
+        super().fill_in(using)
+        unit: Any = self.every_unit
+        if unit is None:
+            self.every_unit = "never"
+
     def clean(self) -> None:
         """Refuse a rule that cannot be answered, with the name of the field to mend.
 
         No unit becomes ``never``, ``per_weekday`` becomes ``weekly``.
         """
         super().clean()
-        self.every_unit = {"per_weekday": "weekly"}.get(self.every_unit, self.every_unit) or "never"
+        self.every_unit = (
+            "weekly" if self.every_unit == "per_weekday" else self.every_unit or "never"
+        )
+        misfits = self.misfits()
+        if any(field.name in misfits for field in RecurrenceSet._meta.fields):
+            return  # there is no rule to look at, as clean_fields() has said
         try:
             if self.start_date is None or self.start_time is None:
                 self._recurrence_with(*self._start_from(clock.db_now(self._state.db)))

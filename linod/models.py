@@ -16,6 +16,7 @@ from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from linod import asking, clock, signals, transactions
+from linod.arguments import ArgumentsField
 from linod.bulk import Mismatch
 from linod.choices import LogLevels
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
@@ -84,7 +85,7 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
 
     name = models.CharField(_("Name"), max_length=200, blank=True)
     procedure = ProcedureField(_("Background procedure"))
-    arguments = models.JSONField(
+    arguments = ArgumentsField(
         _("Arguments"),
         default=dict,
         blank=True,
@@ -171,10 +172,9 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         """Refuse what no daemon could carry out; each error names its field."""
         super().clean()
         errors: dict[str, Any] = {}
-        if not isinstance(self.arguments, dict):
-            errors["arguments"] = _('Arguments must be a JSON object such as {"days": 7}.')
         # What is no number at all has been refused before.
-        for name in ("timeout", "retry_delay"):
+        misfits = self.misfits()
+        for name in {"timeout", "retry_delay"} - misfits.keys():
             value = getattr(self, name)
             if isinstance(value, int | float) and not 0 < value < 10**9:
                 errors[name] = _("Give a number of seconds above zero.")
@@ -190,12 +190,11 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         A changed rule gets a new ``next_run_at``, counted from now. Raises
         :class:`linod.exceptions.ChangedMeanwhile` when somebody else edited the row since.
         """
-        if not self.name and self.procedure:
-            self.name = str(self.procedure)
+        using = kwargs.get("using") or self._state.db or router.db_for_write(type(self))
+        self.fill_in(using)
         if not self.disabled:
             # Who unticks "disabled" does not mean to be told about its other field.
             self.disabled_until = None
-        using = kwargs.get("using") or self._state.db or router.db_for_write(type(self))
         if self._state.adding or kwargs.get("force_insert"):
             self._schedule_first(clock.db_now(using))
             super().save(*args, **kwargs)
@@ -203,6 +202,12 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         else:
             self._save_changes(kwargs.get("update_fields"), using)
         transaction.on_commit(lambda: signals.work_arrived.send(BackgroundTask), using=using)
+
+    def fill_in(self, using: str | None = None) -> None:
+        """A task without a name of its own has that of its procedure."""
+        super().fill_in(using)
+        if not self.name and self.procedure:
+            self.name = str(self.procedure)
 
     def _save_changes(self, only: Iterable[str] | None, using: str) -> None:
         """Write what was changed; Django's signals around it name the fields that are written."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from linod.exceptions import InvalidRecurrence
 from linod.phrases import gettext_noop
 from linod.recurrence import Recurrence
-from linod.rules import BY_WALL_CLOCK, DEFAULT_TIME, as_zone
+from linod.rules import BY_WALL_CLOCK, DEFAULT_TIME, as_utc, as_zone, check_text
 
 #: Where a parked rule begins, which needs no beginning.
 LONG_AGO = date(2000, 1, 1)
@@ -62,6 +62,7 @@ def as_positions(text: str) -> tuple[int, ...]:
     >>> as_positions("1 3, -1")
     (1, 3, -1)
     """
+    check_text("positions", text)
     try:
         return tuple(int(word) for word in text.replace(",", " ").split())
     except ValueError as error:
@@ -76,7 +77,7 @@ def end_of(day: date | None, clock_time: time | None, zone: ZoneInfo) -> datetim
             raise InvalidRecurrence("end_time", gettext_noop("needs an end date"))
         return None
     end = datetime.combine(day, time.max if clock_time is None else clock_time, zone)
-    return max(end.astimezone(UTC), end.replace(fold=1).astimezone(UTC))
+    return max(as_utc(end), as_utc(end.replace(fold=1)))
 
 
 def as_date(field: str, value: date | str | None) -> date | None:

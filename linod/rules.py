@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from linod.exceptions import InvalidRecurrence
@@ -66,6 +66,7 @@ def as_zone(key: str) -> ZoneInfo:
     ...
     linod.exceptions.InvalidRecurrence: time_zone: 'Irann' is unknown; did you mean 'Iran'?
     """
+    check_text("time_zone", key)
     try:
         return ZoneInfo(key)
     except (KeyError, ValueError, OSError) as error:
@@ -109,6 +110,8 @@ def unknown(field: str, word: str, words: Iterable[str]) -> InvalidRecurrence:
 
 def check_fields(rule: Recurrence) -> None:
     """Refuse a field whose value means nothing, or nothing in this unit."""
+    check_text("every_unit", rule.every_unit)
+    check_text("cron", rule.cron)
     if rule.every_unit not in UNITS:
         raise unknown("every_unit", rule.every_unit, UNITS)
     check_interval(rule)
@@ -126,6 +129,12 @@ def check_fields(rule: Recurrence) -> None:
             raise InvalidRecurrence("every", message)
     elif rule.cron:
         raise InvalidRecurrence("cron", gettext_noop("this unit takes no cron expression"))
+
+
+def check_text(field: str, value: object) -> None:
+    """Refuse what is no text where one is expected."""
+    if not isinstance(value, str):
+        raise InvalidRecurrence(field, gettext_noop("give a text, not %(value)r"), value=value)
 
 
 def check_interval(rule: Recurrence) -> None:
@@ -150,7 +159,9 @@ def check_span(rule: Recurrence) -> None:
         if moment is not None and moment.tzinfo is None:
             raise InvalidRecurrence(field, gettext_noop("the moment has no time zone"))
     if not EARLIEST <= as_utc(rule.start) < HORIZON:
-        raise InvalidRecurrence("start_date", gettext_noop("the year must be from 2 to 9999"))
+        message = gettext_noop("the start must lie from %(first)s to %(last)s (in UTC)")
+        first, last = EARLIEST.date(), HORIZON.date() - timedelta(days=1)
+        raise InvalidRecurrence("start_date", message, first=first, last=last)
     if rule.end is not None and as_utc(rule.end) < as_utc(rule.start):
         raise InvalidRecurrence("end_date", gettext_noop("the end lies before the start"))
 
@@ -201,3 +212,17 @@ def weekday_field(rule: Recurrence) -> str:
 def is_whole(value: object) -> bool:
     """Whether a value is a whole number, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_fraction(value: Any) -> bool:
+    """Whether something is a number, but not a whole one.
+
+    >>> [is_fraction(value) for value in (1.5, float("inf"), float("nan"), 2.0, "1.5", None)]
+    [True, True, True, False, False, False]
+    """
+    try:
+        return not isinstance(value, str) and int(value) != value
+    except TypeError:
+        return False
+    except (OverflowError, ValueError):  # infinity, NaN
+        return True

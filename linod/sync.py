@@ -8,12 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Max
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from linod import transactions
+from linod.capture import storable
 from linod.conf import config
 from linod.models import BackgroundTask
 from linod.procedures import Procedure, Procedures
@@ -41,19 +41,14 @@ def sync(using: str | None = None) -> list[BackgroundTask]:
     Two processes may do so at the same time: the second waits, then finds nothing missing.
     """
     using = using or config().DATABASE
-    made = []
     with transactions.write(using) as connection:
         rows = BackgroundTask.objects.using(using)
         if connection.features.has_select_for_update:
             _wait_for_turn(using)
         present = set(rows.values_list("procedure", flat=True))
         names = {procedure.name for procedure in present}
-        seqno = rows.aggregate(last=Max("seqno"))["last"] or 0
-        for procedure in Procedures.in_running_order():
-            if names.isdisjoint(procedure.names):
-                seqno += 1
-                made.append(_make(procedure, seqno, using))
-    return made
+        ordered = Procedures.in_running_order()
+        return [_make(each, using) for each in ordered if names.isdisjoint(each.names)]
 
 
 def _wait_for_turn(using: str) -> None:
@@ -62,19 +57,22 @@ def _wait_for_turn(using: str) -> None:
     list(migrations.select_for_update().order_by("pk")[:1])
 
 
-def _make(procedure: Procedure, seqno: int, using: str) -> BackgroundTask:
+def _make(procedure: Procedure, using: str) -> BackgroundTask:
     values: dict[str, Any] = {
         "log_level": "WARNING" if procedure.every_unit == "secondly" else "INFO",
         **procedure.kwargs,
     }
-    task = BackgroundTask(procedure=procedure, seqno=seqno, **values)
+    task = BackgroundTask(procedure=procedure, **values)
     task._state.db = using
+    task.fill_in(using)
     # What is stored is in the language of the site; ``migrate`` has switched all of them off.
     with translation.override(settings.LANGUAGE_CODE):
         faults = _faults(task)
-        reason = _(DECLARED_WRONGLY) % {"faults": "; ".join(faults)}
+        # A fault may quote what was declared, which may be what databases refuse.
+        reason = storable(_(DECLARED_WRONGLY) % {"faults": "; ".join(faults)})
     if faults:
-        task.disabled, task.disabled_reason = True, reason
+        # Not for a time only: what was declared otherwise may have given way to a default.
+        task.disabled, task.disabled_until, task.disabled_reason = True, None, reason
         remedy = "mend it and delete the task, or edit the task and enable it"
         logger.error("Procedure %s is disabled. %s (%s)", procedure, task.disabled_reason, remedy)
     task.save(using=using)

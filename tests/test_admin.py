@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from linod import clock
+from linod.admin.cells import as_json
+from linod.arguments import ArgumentsFormField
 from linod.exceptions import ChangedMeanwhile
 from linod.history import Daemon, Decision, Job, JobLog
 from linod.models import BackgroundTask
@@ -407,6 +410,23 @@ def test_an_unknown_procedure_can_be_kept_and_left(boss: Client) -> None:
     assert task.procedure.name == "f"
 
 
+#: What JSON's reader lets pass, or gives up on, and what the form says.
+ARGUMENTS = (
+    ('{"a": NaN}', "no NaN, no Infinity"),
+    ('{"a": [-Infinity]}', "no NaN, no Infinity"),
+    ('{"a": 1e400}', "no number from 1.8e308"),
+    ('{"a": 1' + "0" * 400 + "}", "no number from 1.8e308"),
+    ('{"a": 1' + "0" * 5000 + "}", "no number from 1.8e308"),
+    (r'{"a": "\u0000"}', r"Leave out the character \x00"),
+    (r'{"\u0000": 1}', r"Leave out the character \x00"),
+    (r'{"a": "\ud800"}', r"Leave out the character \ud800"),
+    ('{"a": ' + "[" * 30 + "]" * 30 + "}", "nested 30 levels deep at most"),
+    ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "nested 30 levels deep at most"),
+    ("[" * 100_000, "nested 30 levels deep at most"),
+    ("[" * 500 + "]" * 500, "Arguments must be a JSON object"),
+)
+
+
 @pytest.mark.parametrize(
     ("field", "values", "message"),
     [
@@ -419,6 +439,11 @@ def test_an_unknown_procedure_can_be_kept_and_left(boss: Client) -> None:
         ("cron", {"every_unit": "cron", "cron": ""}, "needs five fields"),
         ("timeout", {"timeout": "-1"}, "Give a number of seconds above zero"),
         ("max_attempts", {"max_attempts": "0"}, "at least one attempt"),
+        ("seqno", {"seqno": "1000000001"}, "less than or equal to 1000000000"),
+        ("seqno", {"seqno": "2147483647"}, "less than or equal to 1000000000"),
+        ("seqno", {"seqno": "9223372036854775807"}, "less than or equal to 1000000000"),
+        ("arguments", {"arguments": ""}, "Arguments must be a JSON object"),
+        *(("arguments", {"arguments": typed}, message) for typed, message in ARGUMENTS),
     ],
 )
 def test_an_error_stands_at_its_field(
@@ -430,8 +455,26 @@ def test_an_error_stands_at_its_field(
     found = response.context["adminform"].form.errors
     assert list(found) == [field]
     assert message in str(found[field])
+    typed = Form(text(response)).values
+    assert values.items() <= typed.items()
     task.refresh_from_db()
     assert task.version == 0
+
+
+def test_arguments_may_be_nested_and_hold_any_character_that_is_one(boss: Client) -> None:
+    task = make()
+    typed = '{"a": ' + "[" * 29 + r'"\u0001 \ud83d\ude00 é", -1.5, null' + "]" * 29 + "}"
+    assert boss.post(page(task), form(boss, page(task)) | {"arguments": typed}).status_code == 302
+    task.refresh_from_db()
+    assert task.arguments == json.loads(typed)
+
+
+def test_half_a_pair_that_a_row_holds_is_shown_as_it_may_be_typed() -> None:
+    held = {"a": "\ud800 é"}  # SQLite stores it
+    shown = ArgumentsFormField().prepare_value(held)
+    assert shown == r'{"a": "\ud800 é"}'
+    assert json.loads(shown) == held
+    assert r"\ud800 é" in as_json(held)
 
 
 def test_what_changed_meanwhile_is_not_overwritten(boss: Client) -> None:

@@ -120,6 +120,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"arguments": [1]}, "arguments"),
     ({"arguments": "text"}, "arguments"),
     ({"arguments": {"x": object()}}, "arguments"),
+    ({"arguments": None}, "arguments"),
+    ({"arguments": {"x": float("nan")}}, "arguments"),
+    ({"arguments": {"x": "\0"}}, "arguments"),
+    ({"every_unit": "monthly", "positions": None}, "positions"),
+    ({"every_unit": "cron", "cron": None}, "cron"),
+    ({"time_zone": None}, "time_zone"),
+    ({"every_unit": "daily", "every": 1.5}, "every"),
+    ({"every_unit": "daily", "every": [1]}, "every"),
+    ({"every_unit": "daily", "max_events": 2.5}, "max_events"),
+    ({"seqno": 10**9 + 1}, "seqno"),
+    ({"seqno": 2**63 - 1}, "seqno"),
+    ({"seqno": -(2**63)}, "seqno"),
     ({"procedure": "nothing"}, "procedure"),
     ({"procedure": ""}, "procedure"),
     ({"procedure": None}, "procedure"),
@@ -139,7 +151,25 @@ def test_what_no_daemon_could_carry_out_is_refused_by_its_field(
         task.full_clean()
     allowed = {"monday", "every_unit"} if field == "monday" else {field}
     assert set(caught.value.message_dict) & allowed
+    assert all(len(texts) == len(set(texts)) for texts in caught.value.message_dict.values())
     assert not BackgroundTask.objects.exists()
+
+
+def test_a_fault_is_told_once() -> None:
+    for values in ({"positions": None}, {"arguments": None}, {"timeout": float("nan")}):
+        with pytest.raises(ValidationError) as caught:
+            BackgroundTask(procedure="noop", every_unit="monthly", **values).full_clean()
+        assert [len(texts) for texts in caught.value.message_dict.values()] == [1]
+
+
+def test_what_is_left_empty_is_filled_in() -> None:
+    task = make()
+    task.seqno, task.name, task.every_unit = None, None, None  # type: ignore[assignment]
+    task.full_clean()
+    assert (task.seqno, task.name, task.every_unit) == (2, "noop", "never")
+    task.seqno, task.name, task.every_unit = None, None, None  # type: ignore[assignment]
+    task.save()
+    assert (stored(task).seqno, stored(task).name, stored(task).every_unit) == (2, "noop", "never")
 
 
 def test_a_near_name_is_offered() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import time
+from datetime import time, timedelta
 
 import pytest
 from django.core.management import call_command
@@ -117,6 +117,29 @@ def test_the_row_of_an_unknown_procedure_stays() -> None:
         ({"every_unit": "daily", "arguments": {"x": object()}}, "arguments: "),
         ({"every_unit": "daily", "name": "x" * 300}, "name: "),
         ({"every_unit": "daily", "max_attempts": None}, "max_attempts: "),
+        # What Django does not look at, because nothing need be given.
+        ({"every_unit": "daily", "time_zone": None}, "time_zone: It cannot be None: leave it out"),
+        ({"every_unit": "cron", "cron": None}, "cron: It cannot be None: leave it out"),
+        ({"every_unit": "monthly", "positions": None}, "positions: It cannot be None: leave it"),
+        ({"every_unit": "monthly", "positions": []}, "positions: Give a text"),
+        ({"every_unit": "daily", "max_events": ""}, "max_events: “” value must be an integer"),
+        ({"disabled_reason": None}, "disabled_reason: It cannot be None: leave it out"),
+        ({"disabled_until": 5}, "disabled_until: “5” value has an invalid format"),
+        ({"arguments": None}, "arguments: Arguments must be a JSON object"),
+        # What some databases refuse.
+        ({"arguments": {"a": float("nan")}}, "arguments: Arguments take no NaN"),
+        ({"arguments": {"a": [{"b": float("inf")}]}}, "arguments: Arguments take no NaN"),
+        ({"arguments": {"a": "\0"}}, r"arguments: Leave out the character \x00"),
+        ({"arguments": {"\ud800": 1}}, r"arguments: Leave out the character \ud800"),
+        ({"arguments": {1: 2, "a": 3}}, "arguments: Keys in arguments are texts, not int"),
+        ({"name": "a\0b"}, r"name: Leave out the character \x00"),
+        ({"every_unit": "daily", "every": "a\0b"}, r"every: “a\x00b” value must be an integer"),
+        ({"retry_delay": float("nan")}, "retry_delay: Give a number"),
+        ({"timeout": 10**400}, "timeout: Give a number"),
+        (
+            {"every_unit": "daily", "every": 10**10},
+            "every: Ensure this value is less than or equal",
+        ),
     ],
 )
 def test_a_wrong_declaration_gives_a_disabled_row_that_says_why(
@@ -135,6 +158,25 @@ def test_a_wrong_declaration_gives_a_disabled_row_that_says_why(
     said = record.getMessage()
     assert said.startswith(f"Procedure wrong is disabled. {wrong.disabled_reason} (mend it and ")
     assert sync() == []
+
+
+def test_what_gave_way_to_a_default_is_not_enabled_by_itself() -> None:
+    soon = clock.db_now() + timedelta(hours=1)
+    declare(lambda: None, "wrong", arguments={"days": float("nan")}, disabled_until=soon)
+    (wrong,) = sync()
+    assert (wrong.disabled, wrong.arguments, wrong.disabled_until) == (True, {}, None)
+
+
+def test_a_row_at_the_end_of_all_numbers_does_not_keep_others_from_theirs() -> None:
+    declare(lambda: None, "first")
+    (first,) = sync()
+    for largest in (2**31 - 1, 10**9):
+        BackgroundTask.objects.filter(pk=first.pk).update(seqno=largest)
+        declare(lambda: None, f"behind_{largest}")
+        declare(lambda: None, f"behind_{largest}_too")
+        sync()
+    assert [seqno for seqno, _name in rows()] == [1, 2, 3, 4, 10**9]
+    assert rows()[-1] == (10**9, "first")
 
 
 def test_the_reason_is_in_the_language_of_the_site() -> None:

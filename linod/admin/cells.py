@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.debug import SafeExceptionReporterFilter
 
+from linod.capture import storable
 from linod.history import Job
 from linod.models import BackgroundTask
 from linod.recent import Run
@@ -135,5 +136,5 @@ def masked(value: Any) -> Any:
 
 def as_json(value: Any) -> str:
     """A value for people: indented, without its secrets, and escaped."""
-    text = json.dumps(masked(value), indent=2, ensure_ascii=False, default=str)
+    text = storable(json.dumps(masked(value), indent=2, ensure_ascii=False, default=str))
     return format_html('<pre class="linod-json">{}</pre>', text)

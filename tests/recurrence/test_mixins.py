@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.test import override_settings
 
 from linod import clock
+from linod.columns import LARGEST
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
 from linod.mixins import RecurrenceSet
 from linod.models import BackgroundTask
@@ -261,6 +262,14 @@ def test_the_end_is_the_last_moment_that_it_can_mean(
     assert end.isoformat() == expected
 
 
+def test_an_end_beyond_the_calendar_of_utc_is_an_end() -> None:
+    row = started(end_date=date.max, time_zone="America/New_York")
+    assert row.get_next_suggested_date(NOW) is not None
+    row = started(end_date=date.min, end_time=time.min, time_zone="Europe/Brussels")
+    with pytest.raises(InvalidRecurrence, match="end_date: the end lies before the start"):
+        _ = row.recurrence
+
+
 def test_rows_of_the_same_rule_share_it() -> None:
     rule_of.cache_clear()
     assert started().recurrence is started().recurrence
@@ -329,6 +338,27 @@ def test_a_row_without_a_number_goes_to_the_end() -> None:
 
 
 @pytest.mark.django_db
+def test_a_row_at_the_end_of_all_numbers_stays_the_last() -> None:
+    rows(LARGEST, 7, 2**31 - 1)
+    added = BackgroundTask.objects.create(procedure="nothing", name="added")
+    assert added.seqno == 8
+    BackgroundTask.objects.filter(pk=added.pk).update(seqno=LARGEST - 1)
+    for name in ("tight", "tighter"):
+        BackgroundTask.objects.create(procedure="nothing", name=name)
+    assert [name for name, _seqno in order()] == ["r2", "added", "r1", "tight", "tighter", "r3"]
+
+
+@pytest.mark.django_db
+def test_moving_finds_room_at_the_end_of_all_numbers() -> None:
+    first, _second, third = rows(LARGEST, LARGEST, 2**31 - 1)
+    assert first.move_down()
+    assert order() == [("r2", LARGEST - 2), ("r1", LARGEST - 1), ("r3", LARGEST)]
+    third.refresh_from_db()
+    assert third.move_up()
+    assert [name for name, _seqno in order()] == ["r2", "r3", "r1"]
+
+
+@pytest.mark.django_db
 def test_moving_changes_places() -> None:
     first, second, third = rows(1, 2, 5)
     assert third.move_up()
@@ -390,8 +420,12 @@ def test_a_move_that_somebody_else_crossed_changes_nothing(monkeypatch: pytest.M
         ((1, 2, 9), 1, 2, 1, [("r1", 2), ("r2", 3), ("r3", 9)]),
         ((1, 2, 3), 3, 8, 0, [("r1", 1), ("r2", 2), ("r3", 8)]),
         ((2, 2, 5), 3, 2, 2, [("r3", 2), ("r1", 3), ("r2", 4)]),
+        ((LARGEST, 5), 2, LARGEST, 0, [("r1", LARGEST), ("r2", LARGEST)]),
+        ((LARGEST - 1, LARGEST, 5), 3, LARGEST - 1, 1,
+         [("r3", LARGEST - 1), ("r1", LARGEST), ("r2", LARGEST)]),
+        ((2**31 - 1, 5), 2, 2**31 - 1, 0, [("r1", 2**31 - 1), ("r2", 2**31 - 1)]),
     ],
-)
+)  # fmt: skip
 def test_setting_a_number_renumbers_those_behind_it(
     numbers: tuple[int, ...],
     moved: int,

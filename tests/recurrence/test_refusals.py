@@ -30,6 +30,9 @@ MONDAYS = frozenset({0})
         ("daily", {"max_events": "3"}, "max_events"),
         ("daily", {"time_zone": "Europe/Brusels"}, "time_zone"),
         ("daily", {"time_zone": ""}, "time_zone"),
+        ("daily", {"time_zone": None}, "time_zone"),
+        ("cron", {"cron": None}, "cron"),
+        (None, {}, "every_unit"),
         ("daily", {"time_zone": "../etc/passwd"}, "time_zone"),
         ("daily", {"time_zone": "Europe"}, "time_zone"),
         ("daily", {"start": START.replace(tzinfo=None)}, "start_date"),
@@ -80,6 +83,17 @@ def test_refused(every_unit: str, options: dict[str, Any], field: str) -> None:
     assert caught.value.field == field
     assert caught.value.message
     assert "\n" not in str(caught.value)
+
+
+def test_the_years_that_a_rule_may_begin_in_are_told() -> None:
+    says = r"start_date: the start must lie from 0002-01-01 to 9999-11-30 \(in UTC\)$"
+    day = timedelta(days=1)
+    first, last = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 11, 30, tzinfo=UTC)
+    for start in (first, last):
+        Recurrence("daily", start=start)
+    for start in (first - day, last + day):
+        with pytest.raises(InvalidRecurrence, match=says):
+            Recurrence("daily", start=start)
 
 
 @pytest.mark.parametrize(
