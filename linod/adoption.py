@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from linod.exceptions import DuplicateProcedure
 from linod.procedures import Procedure, Procedures, declare
+from linod.rules import is_fraction
 
 if TYPE_CHECKING:
     import schedule
@@ -90,8 +91,8 @@ def adopt_schedule(scheduler: schedule.Scheduler | None = None) -> list[Procedur
 
     Call it once, after they were made; the scheduler (default: the package's own) is emptied, so
     that nothing runs twice. Raises ValueError for a job that has no name or no counterpart here
-    (a random interval, a deadline), and :class:`linod.exceptions.DuplicateProcedure` for a name
-    that is taken; nothing is adopted then.
+    (a random interval, a fraction, a deadline), and
+    :class:`linod.exceptions.DuplicateProcedure` for a name that is taken; nothing is adopted then.
     """
     import schedule
 
@@ -131,6 +132,8 @@ def _declaration(job: schedule.Job) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"{job}: only a named function can be adopted")
     if job.latest is not None or job.cancel_after is not None or job.unit not in _UNITS:
         raise ValueError(f"{job}: a random interval or a deadline cannot be adopted")
+    if is_fraction(job.interval):
+        raise ValueError(f"{job}: an interval of {job.interval} {job.unit} cannot be adopted")
     keywords: dict[str, Any] = {"every_unit": _UNITS[job.unit], "every": job.interval}
     if job.start_day is not None:
         keywords[job.start_day] = True

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from linod.phrases import did_you_mean
+
 
 class Choice(str):
     """One item of a choicelist; as a string it is its name, which is what rows hold."""
@@ -36,7 +38,8 @@ class ChoiceListType(type):
             item = cls.get_by_name(name)
             if item is not None:
                 return item
-        raise AttributeError(f"{cls.__name__} has no choice {name!r}")
+        hint = did_you_mean(name, (item.name for item in cls))
+        raise AttributeError(f"{cls.__name__} has no choice {name!r}{hint}")
 
     def __iter__(cls) -> Iterator[Any]:
         return iter(cls.get_list_items())

@@ -6,6 +6,7 @@ over theirs, which is the module ``django.utils.translation``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from functools import reduce
 from gettext import NullTranslations
@@ -29,6 +30,16 @@ ENGLISH: Language = NullTranslations()
 def gettext_noop(text: str) -> str:
     """Mark a text that is translated where it is shown; catalogues find it by this function."""
     return text
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """The end of a sentence about a word that is none of ``words``: the nearest one, if any.
+
+    >>> did_you_mean("dayly", ["daily", "weekly"])
+    ", did you mean 'daily'?"
+    """
+    near = difflib.get_close_matches(word, sorted(words), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 class OneOf:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
+from linod.capture import storable
 from linod.choices import ChoiceList, Recurrences
 from linod.exceptions import (
     CircularOrder,
@@ -19,8 +20,9 @@ from linod.exceptions import (
     InvalidRecurrence,
     UnknownProcedure,
 )
-from linod.phrases import OneOf, gettext_noop
+from linod.phrases import OneOf, did_you_mean, gettext_noop
 from linod.rowrules import as_date, as_time
+from linod.rules import is_fraction
 
 if TYPE_CHECKING:
     from linod.requests import BaseRequest
@@ -34,6 +36,8 @@ ROW_FIELDS = frozenset(
     max_events cron time_zone missed missed_within timeout max_attempts retry_delay disable_after
     rerun_lost""".split()
 )
+#: Those that are whole numbers: of a fraction the column would keep only a part.
+WHOLE_NUMBERS = ("every", "max_events", "missed_within", "max_attempts", "disable_after")
 DECLARATION_ONLY = frozenset({"at", "run_after", "aliases"})
 #: How long a name may be: rows hold it.
 NAME_LENGTH = 100
@@ -73,9 +77,9 @@ class Procedure:
         return str(self.kwargs.get("every_unit", "never"))
 
     @property
-    def every_value(self) -> int:
-        """The suggested number of units between two runs."""
-        return int(self.kwargs.get("every", 1))
+    def every_value(self) -> Any:
+        """The suggested number of units between two runs, as it was declared."""
+        return self.kwargs.get("every", 1)
 
     @property
     def start_datetime(self) -> datetime | None:
@@ -239,6 +243,7 @@ def declare(func: Callable[..., Any], name: str = "", /, **keywords: Any) -> Pro
     if "every_unit" in keywords:
         keywords["every_unit"] = keywords["every_unit"] or "never"
     run_after, aliases = _names(keywords.pop("run_after", ())), _names(keywords.pop("aliases", ()))
+    _check_names(name, *aliases)
     if "at" in keywords:
         keywords["start_time"] = _wall_time("at", keywords.pop("at"))
     for key in ("start_date", "end_date"):
@@ -263,21 +268,26 @@ def _check_function(func: Any, name: str) -> None:
         raise TypeError(f"Procedure {name}() is a generator: calling it would do nothing")
 
 
+def _check_names(*names: str) -> None:
+    """Rows are looked for by all of them: one that a database refuses would fail each look."""
+    for name in names:
+        if storable(name) != name:
+            raise ValueError(f"Procedure {storable(name)}: databases refuse the name {name!r}")
+
+
 def _check_keywords(name: str, keywords: Mapping[str, Any]) -> None:
     allowed = ROW_FIELDS | DECLARATION_ONLY
     for key in keywords:
         if key not in allowed:
-            hint = _did_you_mean(key, allowed)
+            hint = did_you_mean(key, allowed)
             raise TypeError(f"Procedure {name}: a background task has no field {key!r}{hint}")
     unit = keywords.get("every_unit") or "never"
-    if Recurrences.get_by_name(unit) is None:
-        hint = _did_you_mean(str(unit), map(str, Recurrences))
+    if unit not in Recurrences:
+        hint = did_you_mean(str(unit), map(str, Recurrences))
         raise ValueError(f"Procedure {name}: every_unit: there is no unit {unit!r}{hint}")
-
-
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, sorted(words), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    for key in WHOLE_NUMBERS:
+        if is_fraction(keywords.get(key)):
+            raise ValueError(f"Procedure {name}: {key}: give a whole number, not {keywords[key]!r}")
 
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -172,6 +172,7 @@ def test_what_has_no_counterpart_is_refused_and_nothing_is_adopted() -> None:
         lambda: schedule.every(5).to(10).minutes.do(feed, "Tom"),
         lambda: schedule.every().hour.until("2099-01-01").do(feed, "Tom"),
         lambda: schedule.every().hour.do(lambda: None),
+        lambda: schedule.every(1.5).hours.do(feed, "Tom"),  # type: ignore[arg-type]
     ]
     for make in makers:
         job = make()

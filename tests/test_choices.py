@@ -51,7 +51,11 @@ def test_a_choice_compares_with_what_a_row_holds() -> None:
 
 
 def test_what_is_not_there_is_named() -> None:
-    with pytest.raises(AttributeError, match="Recurrences has no choice 'dayly'"):
+    with pytest.raises(
+        AttributeError, match=r"Recurrences has no choice 'dayly', did you mean 'daily'\?$"
+    ):
         _ = Recurrences.dayly
+    with pytest.raises(AttributeError, match=r"LogLevels has no choice 'LOUD'$"):
+        _ = LogLevels.LOUD
     with pytest.raises(AttributeError, match="Choice 'daily' has no attribute 'num_value'"):
         _ = Recurrences.daily.num_value

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_a_wrong_keyword_is_named(keywords: dict[str, Any], message: str) -> Non
     [
         ({"every_unit": "dayly"}, "Procedure wrong: every_unit: .*'dayly', did you mean 'daily'?"),
         ({"every_unit": 7}, "every_unit: there is no unit 7"),
+        ({"every_unit": ["daily"]}, r"every_unit: there is no unit \['daily'\]"),
+        ({"every": 1.5}, "Procedure wrong: every: give a whole number, not 1.5"),
+        ({"every": float("inf")}, "every: give a whole number, not inf"),
+        ({"every": Decimal("0.5")}, r"every: give a whole number, not Decimal\('0.5'\)"),
+        ({"max_events": 2.5}, "max_events: give a whole number, not 2.5"),
+        ({"missed_within": 0.5}, "missed_within: give a whole number, not 0.5"),
+        ({"max_attempts": 1.5}, "max_attempts: give a whole number, not 1.5"),
+        ({"disable_after": 0.1}, "disable_after: give a whole number, not 0.1"),
+        ({"aliases": "a\0b"}, r"Procedure a\\x00b: databases refuse the name 'a\\x00b'"),
         ({"at": "25:00"}, "at: '25:00' is no time"),
         ({"at": "noon"}, "at: 'noon' is no time"),
         ({"end_time": "6 pm"}, "end_time: '6 pm' is no time"),
@@ -179,6 +189,15 @@ def test_a_wrong_value_is_named(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         declare(lambda: None, "wrong", **keywords)
     assert len(Procedures) == 0
+
+
+def test_a_decorator_refuses_a_fraction() -> None:
+    with pytest.raises(ValueError, match=r"Procedure wrong: every: give a whole number, not 1\.5"):
+
+        @schedule_often(1.5)  # type: ignore[call-overload]
+        def wrong(ar: Any) -> None: ...
+
+    assert declare(lambda: None, "whole", every=60 / 5).every_value == 12
 
 
 def test_no_unit_is_never() -> None:
@@ -218,6 +237,9 @@ def test_a_name_is_needed_and_has_its_length() -> None:
         declare(functools.partial(print, "x"))
     with pytest.raises(ValueError, match="at most 100 characters"):
         declare(lambda: None, "x" * 101)
+    with pytest.raises(ValueError, match=r"Procedure \\ud800: databases refuse the name"):
+        declare(lambda: None, "\ud800")
+    assert len(Procedures) == 0
     assert declare(functools.partial(lambda ar: ar), "named").name == "named"
 
 
@@ -267,7 +289,9 @@ def test_an_unknown_name_gets_the_near_ones() -> None:
         Procedures.find("chekdata")
     with pytest.raises(UnknownProcedure, match=r"no procedure 'zzz'$"):
         Procedures.find("zzz")
-    with pytest.raises(AttributeError, match="Procedures has no choice 'chekdata'"):
+    with pytest.raises(
+        AttributeError, match=r"Procedures has no choice 'chekdata', did you mean 'checkdata'\?$"
+    ):
         _ = Procedures.chekdata
     with pytest.raises(UnknownProcedure, match="knows no procedure 'gone'"):
         Procedure(None, "gone").run(BaseRequest())

@@ -65,6 +65,16 @@ def test_procedures(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == PROCEDURES
 
 
+@pytest.mark.parametrize("every", ["abc", None, [1, 2], 2.0])
+def test_procedures_are_shown_as_they_were_declared(
+    every: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = declare(lambda: None, "odd", every_unit="daily", every=every)
+    show(Procedures)
+    assert f" every={every}, every_unit=daily\n" in capsys.readouterr().out
+    assert found.every_value == every
+
+
 @pytest.mark.django_db
 def test_background_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     BackgroundTask.objects.all().delete()
