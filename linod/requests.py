@@ -17,6 +17,7 @@ from linod.capture import Capture, storable, without_secrets
 from linod.choices import LogLevels
 from linod.conf import config
 from linod.exceptions import Interruption, JobCancelled
+from linod.phrases import did_you_mean
 
 if TYPE_CHECKING:
     from linod.models import BackgroundTask, Job
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("linod")
 job_logger = logging.getLogger("linod.job")
 _HERE = __file__
+#: How many users are looked through for a name that was perhaps meant.
+LOOKED_AT = 1000
 
 
 class Sink(Protocol):
@@ -269,14 +272,30 @@ def terminal_logger() -> logging.Logger:
 def login(username: str | None = None) -> BaseRequest:
     """A request of that user whose log goes to the current ``sys.stdout``; for the shell and tests.
 
-    Raises the user model's ``DoesNotExist`` when there is no such user.
+    Raises the user model's ``DoesNotExist`` when there is no such user, with the nearest name.
     """
     user = None
     if username is not None:
-        from django.contrib.auth import get_user_model
-
-        user = get_user_model()._default_manager.get_by_natural_key(username)
+        try:
+            user = _user_named(username)
+        except ObjectDoesNotExist as error:
+            raise type(error)(f"There is no user {username!r}{_near_user(username)}") from None
     return BaseRequest(user, terminal_logger())
+
+
+def _user_named(username: str) -> Any:
+    from django.contrib.auth import get_user_model
+
+    return get_user_model()._default_manager.get_by_natural_key(username)
+
+
+def _near_user(username: str) -> str:
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model()
+    field = users.USERNAME_FIELD
+    names = users._default_manager.order_by(field).values_list(field, flat=True)[:LOOKED_AT]
+    return did_you_mean(str(username), map(str, names))
 
 
 def daemon_user() -> Any:
@@ -285,7 +304,7 @@ def daemon_user() -> Any:
     if name is None:
         return None
     try:
-        return login(name).user
+        return _user_named(name)
     except ObjectDoesNotExist:
         logger.warning("LINOD['DAEMON_USER']: there is no user %r; ar.user will be None", name)
         return None

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from linod import BaseRequest, login
 from linod.capture import Capture
 from linod.exceptions import JobCancelled, JobTimedOut
-from linod.requests import Cancellation, terminal_logger
+from linod.requests import Cancellation, daemon_user, terminal_logger
 
 
 class Sink:
@@ -166,5 +169,21 @@ def test_login_finds_the_user() -> None:
     users = get_user_model()
     robin = users.objects.create_user("robin")
     assert login("robin").user == robin
-    with pytest.raises(users.DoesNotExist):
-        login("rolf")
+    users.objects.create_user("zoe")
+    with pytest.raises(
+        users.DoesNotExist, match=r"^There is no user 'robi', did you mean 'robin'\?$"
+    ):
+        login("robi")
+    with pytest.raises(users.DoesNotExist, match=r"^There is no user 'peter'$"):
+        login("peter")
+
+
+@pytest.mark.django_db
+def test_the_daemon_looks_for_its_user_only(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        override_settings(LINOD={"DAEMON_USER": "robi"}),
+        CaptureQueriesContext(connection) as seen,
+    ):
+        assert daemon_user() is None
+    assert len(seen) == 1
+    assert "there is no user 'robi'" in caplog.text
