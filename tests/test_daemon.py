@@ -991,7 +991,7 @@ def test_what_the_database_refuses_at_the_stop_is_a_line_and_keeps_the_exit_code
         begun.set()
         go_on.wait(DEADLINE)
 
-    def refuse(*args: Any) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
         raise ProgrammingError("permission denied\nLINE 1: UPDATE")
 
     async def fail(self: Scheduler) -> None:

@@ -195,9 +195,9 @@ def test_a_locked_task_stops_no_other() -> None:
 
 @on_servers
 def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
-    begun, never = threading.Event(), threading.Event()
+    begun, never, gone = threading.Event(), threading.Event(), threading.Event()
 
-    def deaf(ar: Any) -> None:
+    def hold(ar: Any) -> None:
         with transaction.atomic():
             ar.guard()
             begun.set()
@@ -207,6 +207,13 @@ def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
                 except BaseException:  # noqa: BLE001 - deaf
                     continue
 
+    def deaf(ar: Any) -> None:
+        try:
+            hold(ar)
+        finally:
+            connections.close_all()
+            gone.set()
+
     make_task(deaf, "deaf").request_run()
     daemon = DaemonThread().start()
     assert begun.wait(DEADLINE)
@@ -214,6 +221,7 @@ def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
     daemon.stop(DEADLINE)
     took = time.monotonic() - began
     never.set()
+    assert gone.wait(DEADLINE)
     assert took < config().GRACE + 2
     assert Job.objects.get().owner == daemon.daemon.owner  # until its lease is over
 
