@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.db import transaction
 
-from linod import claims
+from linod import claims, leftovers
 from linod.capture import Capture
 from linod.choices import LogLevels
 from linod.exceptions import Interruption, JobCancelled, NotMine
@@ -24,12 +24,16 @@ from linod.running import Body, Outcome
 
 #: Characters of the last job's log that the task's ``message`` shows.
 MESSAGE = 8 * 1024
+#: What the log says of a body that did not leave ``atomic()``, or left autocommit off.
+LEFT_OPEN = "%s left a transaction open (database %r): what it wrote there is rolled back"
 
 
 class Execution:
     """A job that this process runs; the sink of its request.
 
     :param moment: gives the database's time, as far as this process knows it.
+    :param held: what was open (:func:`linod.leftovers.open_transactions`) where :meth:`call` runs
+        the body in its caller's thread: that is the caller's.
     """
 
     def __init__(
@@ -41,10 +45,12 @@ class Execution:
         user: Any = None,
         logger: logging.Logger | None = None,
         task: BackgroundTask | None = None,
+        held: Set[str] = frozenset(),
     ) -> None:
         self.job = job
         self.using = using
         self.moment = moment
+        self.held = held
         self.cancellation = Cancellation()
         self.log = Capture((LogLevels.get_by_name(job.log_level) or LogLevels.INFO).num_value)
         self.pieces = 0
@@ -79,10 +85,17 @@ class Execution:
         return self.finished(await self.acall())
 
     def call(self) -> Outcome:
-        """Run the body in this thread; what is to be recorded is for the caller to ask."""
+        """Run the body in this thread; what is to be recorded is for the caller to ask.
+
+        A transaction that it leaves open is rolled back: the thread's next statements, maybe those
+        of another job, would be in it.
+        """
         self._begin()
         outcome = self.body.call()
         self._ended = time.monotonic()
+        for alias in leftovers.open_transactions() - self.held:
+            leftovers.throw_away(alias)
+            self.ar.warning(LEFT_OPEN, self.job.label, alias)
         return outcome
 
     async def acall(self) -> Outcome:

@@ -21,7 +21,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import capture, claims, transactions
+from linod import capture, claims, leftovers, transactions
 from linod.claims import Terms
 from linod.conf import config
 from linod.exceptions import InsideTransaction, JobCancelled, JobTimedOut
@@ -118,7 +118,13 @@ def _begin(
     user_id = getattr(ar.user, "pk", None)
     job = _insist(terms.using, lambda: claims.claim_now(terms, task, user_id))
     execution = Execution(
-        job, terms.using, _moment(job.due_at), user=ar.user, logger=lgr or ar.logger, task=task
+        job,
+        terms.using,
+        _moment(job.due_at),
+        user=ar.user,
+        logger=lgr or ar.logger,
+        task=task,
+        held=leftovers.open_transactions(),
     )
     capture.install(min(execution.log.level, logging.INFO))
     return execution

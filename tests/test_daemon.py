@@ -7,13 +7,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection, transaction
 from django.db.models import F
 from django.test import override_settings
 
@@ -310,6 +310,55 @@ def test_whoever_comes_behind_an_interrupted_body_has_a_connection_that_works(
         second.request_run()
         (job,) = ended_jobs(1, task=second)
     assert (job.state, job.result) == ("succeeded", 2), job.error
+
+
+def change() -> None:
+    BackgroundTask.objects.update(name="changed")
+
+
+def leave_two_blocks() -> None:
+    transaction.atomic().__enter__()
+    transaction.atomic().__enter__()
+    change()
+
+
+def leave_it_closed() -> None:
+    transaction.atomic().__enter__()
+    change()
+    connection.close()
+
+
+def leave_it_broken() -> None:
+    transaction.atomic().__enter__()
+    change()
+    connection.connection.close()
+
+
+def leave_autocommit_off() -> None:
+    connection.set_autocommit(False)
+    change()
+
+
+@pytest.mark.parametrize(
+    "leave", [leave_two_blocks, leave_it_closed, leave_it_broken, leave_autocommit_off]
+)
+def test_a_transaction_that_is_left_open_is_undone_and_spoils_no_other_job(
+    leave: Callable[[], None],
+) -> None:
+    first = make_task(lambda ar: leave(), "careless", log_level="WARNING")
+    second = make_task(lambda ar: BackgroundTask.objects.count(), "count")
+    with override_settings(LINOD=_with(MAX_CONCURRENCY=1)), running_daemon():
+        first.request_run()
+        (careless,) = ended_jobs(1, task=first)
+        second.request_run()
+        (job,) = ended_jobs(1, task=second)
+    assert (job.state, job.result) == ("succeeded", 2), job.error
+    assert (careless.state, careless.message[20:]) == (
+        "succeeded",
+        f"WARNING Background task #{first.pk} careless left a transaction open"
+        " (database 'default'): what it wrote there is rolled back\n",
+    )
+    assert not BackgroundTask.objects.filter(name="changed").exists()
 
 
 def test_a_running_job_is_cancelled_cooperatively() -> None:

@@ -7,8 +7,10 @@ import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connections, transaction
 from django.db.models import F
+from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
 from linod import Procedures, alerts, claims, clock, inline, login
@@ -187,6 +190,42 @@ def test_a_request_outlives_a_run() -> None:
     task.request_run()
     task.run(BaseRequest())
     assert stored(task).requested_at is not None
+
+
+def leave_a_transaction_open(ar: Any) -> None:
+    transaction.atomic().__enter__()
+    BackgroundTask.objects.update(name="changed")
+
+
+@BOTH
+def test_a_transaction_that_is_left_open_is_undone_and_the_outcome_stands(how: str) -> None:
+    task = make(leave_a_transaction_open, name="before")
+    job = run(task, how)
+    assert not connections["default"].in_atomic_block
+    assert lines(job)[-1] == (
+        f"WARNING Background task #{task.pk} body left a transaction open (database 'default'):"
+        " what it wrote there is rolled back"
+    )
+    connections["default"].close()  # what is not committed would go with it
+    assert Job.objects.get().state == job.state == "succeeded"
+    assert stored(task).name == "before"
+
+
+def test_a_transaction_of_its_caller_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a database that has nothing to do with the job."""
+    described = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "other.sqlite3")}
+    handler = ConnectionHandler({"default": {}, "other": described})
+    monkeypatch.setitem(connections.settings, "other", handler.settings["other"])
+    other = connections["other"]
+    with closing(other):
+        other.connect()
+        with transaction.atomic(using="other"):
+            assert lines(run(make(speak)))[-1] == "INFO 72 pages have been updated."
+            assert connections["other"] is other
+            assert other.in_atomic_block
+    del connections["other"]
 
 
 # What is refused

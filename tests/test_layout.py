@@ -63,6 +63,7 @@ FLOORS = {
     "heartbeat": 2,
     "history": 2,
     "inline": 2,
+    "leftovers": 2,
     "evidence": 2,
     "ledger": 2,
     "migrations": 2,

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from linod import capture, claims, clock
+from linod import capture, claims, clock, leftovers
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.claims import Terms
@@ -74,7 +74,8 @@ class DirectExecutor(Executor):
     def start(self, jobs: Sequence[Claimed]) -> None:
         """Run the bodies of jobs that have passed the gate, one after another."""
         for job in jobs:
-            execution = Execution(job, self.using, self.moment, user=self.user)
+            held = leftovers.open_transactions()
+            execution = Execution(job, self.using, self.moment, user=self.user, held=held)
             capture.install(min(execution.log.level, logging.INFO))
             with _own_savepoints(), bounded(execution):
                 outcome = (
