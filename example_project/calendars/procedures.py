@@ -45,14 +45,14 @@ def generate_calendar_entries(ar: BaseRequest) -> None:
     now = timezone.now()
     events = list(RecurringEvent.objects.values_list("pk", flat=True))
     made = gone = 0
-    for done, key in enumerate(events):
-        ar.progress(done, len(events), "events")
+    for done, key in enumerate(events, start=1):
         try:
             added, removed = _generate(ar, key, now)
         except InvalidRecurrence as error:
             ar.error("Recurring event #%d is left out: %s", key, error)
-            continue
-        made, gone = made + added, gone + removed
+        else:
+            made, gone = made + added, gone + removed
+        ar.progress(done, len(events), "events")
     ar.info("%d calendar entries were made, %d are obsolete and gone.", made, gone)
 
 

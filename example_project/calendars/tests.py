@@ -6,7 +6,7 @@ from datetime import time, timedelta
 from typing import Any
 
 import pytest
-from common.testing import TakenOver, run, run_twice_at_once
+from common.testing import TakenOver, run, run_twice_at_once, steps
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError
 from django.test import TestCase, TransactionTestCase
@@ -93,6 +93,12 @@ class GenerateTests(TestCase):
         report, _total = run(generate_calendar_entries)
         assert report.startswith(f"ERROR Recurring event #{broken.pk} is left out: every: ")
         assert set(Entry.objects.values_list("event", flat=True)) == {fine.pk}
+
+    def test_its_progress_reaches_the_end(self) -> None:
+        daily(summary="Fine")
+        broken = daily(summary="Broken")
+        RecurringEvent.objects.filter(pk=broken.pk).update(every=0)
+        assert steps(generate_calendar_entries) == [(1, 2), (2, 2)]
 
     def test_an_event_that_never_happens_has_no_entries(self) -> None:
         daily(every_unit="never")

@@ -83,8 +83,8 @@ def _run_group(
     total = len(rows) if isinstance(rows, list) else rows.count()
     what = "unbound data" if model is None else f"{total} {model._meta.verbose_name_plural}"
     ar.info("Run %d checkers on %s...", len(checkers), what)
-    for done, row in enumerate(rows if isinstance(rows, list) else rows.iterator(chunk_size=500)):
-        ar.progress(done, total, what)
+    in_turn = rows if isinstance(rows, list) else rows.iterator(chunk_size=500)
+    for done, row in enumerate(in_turn, start=1):
         for checker in checkers:
             for finding in checker.check(row):
                 _treat(
@@ -94,6 +94,7 @@ def _run_group(
                     report,
                     fix,
                 )
+        ar.progress(done, total, what)
 
 
 def _treat(ar: BaseRequest, fault: Fault, finding: Finding, report: Report, fix: bool) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from calendars.models import Entry, RecurringEvent
-from common.testing import run
+from common.testing import run, steps
 from common.tests import InFolder
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -64,6 +64,14 @@ class CheckdataTests(InFolder, TestCase):
         assert "Nobody finds it: Draft is not published" in found
         assert any(text.startswith("Its rule makes no sense: every: ") for text in found)
         assert sum(line.startswith("WARNING ") for line in lines) == 8
+
+    def test_its_progress_reaches_the_end_of_each_kind_of_row(self) -> None:
+        for slug in "ab":
+            Page.objects.create(slug=slug, title=slug, body="text")
+        said = steps(checkdata)
+        assert said[0] == (1, 1)  # unbound data
+        assert {(1, 2), (2, 2)} < set(said)
+        assert all(1 <= done <= total for done, total in said)
 
     def test_known_problems_keep_their_date_and_mended_ones_go(self) -> None:
         page = Page.objects.create(slug="a", title="A", body="")

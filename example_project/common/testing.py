@@ -24,6 +24,19 @@ class Lines(logging.Handler):
         self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
+class Progress:
+    """The sink of a job that is its own; it remembers how far the body said it was."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, float | None]] = []
+
+    def progress(self, done: float, total: float | None, text: str) -> None:
+        self.steps.append((done, total))
+
+    def guard(self) -> None:
+        """Nobody takes this over."""
+
+
 class TakenOver:
     """What a job's sink does once another daemon has taken the job over."""
 
@@ -42,6 +55,13 @@ def run(procedure: Callable[[BaseRequest], Any], sink: Any = None, **arguments: 
     logger.addHandler(handler)
     procedure(BaseRequest(logger=logger, log_level="DEBUG", arguments=arguments, sink=sink))
     return handler.lines
+
+
+def steps(procedure: Callable[[BaseRequest], Any]) -> list[tuple[float, float | None]]:
+    """How far a procedure says it is, from its first step to its last: (done, total)."""
+    sink = Progress()
+    run(procedure, sink)
+    return sink.steps
 
 
 def run_twice_at_once(procedure: Callable[[BaseRequest], Any]) -> list[str]:

@@ -19,17 +19,17 @@ def get_new_mail(ar: BaseRequest) -> None:
     maildir = Maildir(settings.MAILDIR)
     names = maildir.new()
     stored = 0
-    for done, (name, content) in enumerate(maildir.read(names)):
-        ar.progress(done, len(names), "mails")
+    for done, (name, content) in enumerate(maildir.read(names), start=1):
         try:
             mail = parse(content)
         except MalformedMail as error:
             ar.error("%s is no mail, %s; it is flagged in %s/cur", name, error, maildir.path)
             maildir.file(name, FLAGGED)
-            continue
-        stored += _store(ar, mail)
-        # Only now: a mail whose transaction failed is still new when the next run looks.
-        maildir.file(name, SEEN)
+        else:
+            stored += _store(ar, mail)
+            # Only now: a mail whose transaction failed is still new when the next run looks.
+            maildir.file(name, SEEN)
+        ar.progress(done, len(names), "mails")
     ar.info("%d new %s stored.", stored, "mail was" if stored == 1 else "mails were")
 
 

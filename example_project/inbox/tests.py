@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from common.testing import TakenOver, run, run_twice_at_once
+from common.testing import TakenOver, run, run_twice_at_once, steps
 from django.contrib.auth import get_user_model
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from notify.models import Message
@@ -101,6 +101,11 @@ class GetNewMailTests(WithMaildir, TestCase):
         assert {f"{broken}:2,F", f"{empty}:2,F"} < set(self.names("cur"))
         assert lines[-1] == "INFO 1 new mail was stored."
         assert run(get_new_mail) == ["INFO 0 new mails were stored."]
+
+    def test_its_progress_reaches_the_end(self) -> None:
+        self.maildir.deliver(letter("one", "Hello"))
+        self.maildir.deliver(b"")
+        assert steps(get_new_mail) == [(1, 2), (2, 2)]
 
     def test_mails_without_an_id_are_told_apart_by_their_content(self) -> None:
         for subject in ("a", "b", "a"):

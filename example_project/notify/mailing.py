@@ -42,9 +42,9 @@ def _mail(ar: BaseRequest, letters: list[list[int]]) -> int:
     sent = 0
     try:
         with mail_server() as connection:
-            for done, keys in enumerate(letters):
-                ar.progress(done, len(letters), "letters")
+            for done, keys in enumerate(letters, start=1):
                 sent += _mail_letter(ar, connection, keys)
+                ar.progress(done, len(letters), "letters")
     except (OSError, SMTPException) as error:
         # No reason to fail: that would disable the task, and the mail server will be back.
         ar.warning("The mail server is away, what is left waits: %s", error)

@@ -7,7 +7,7 @@ from smtplib import SMTPRecipientsRefused, SMTPServerDisconnected
 from typing import Any
 
 import pytest
-from common.testing import TakenOver, run, run_twice_at_once
+from common.testing import TakenOver, run, run_twice_at_once, steps
 from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
@@ -77,6 +77,12 @@ class OftenTests(TestCase):
         assert not Message.objects.filter(sent_at=None).exists()
         assert run(send_pending_emails_often) == ["INFO 0 notifications were mailed."]
         assert len(mail.outbox) == 3
+
+    def test_its_progress_reaches_the_end(self) -> None:
+        Message.objects.notify(user("anna"), "A")
+        Message.objects.notify(user("for-now"), "B")
+        with use(PickyBackend):
+            assert steps(send_pending_emails_often) == [(1, 2), (2, 2)]
 
     def test_nobody_gets_what_he_does_not_want(self) -> None:
         anna = user("anna")

@@ -15,11 +15,11 @@ def update_publisher_pages(ar: BaseRequest) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = list(Page.objects.filter(published=True))
     written = set()
-    for done, (page, text) in enumerate(publishing.render(pages)):
-        ar.progress(done, len(pages), page.title)
+    for done, (page, text) in enumerate(publishing.render(pages), start=1):
         try:
             written.add(publishing.write(folder, page.slug, text))
         except publishing.UnsafeName as error:
             ar.error("Page #%d is left out: %s", page.pk, error)
+        ar.progress(done, len(pages), page.title)
     publishing.remove_others(folder, keep=written)
     ar.info("%d pages have been updated.", len(written))

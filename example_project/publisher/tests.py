@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from common.testing import run
+from common.testing import run, steps
 from common.tests import InFolder
 from django.conf import settings
 from django.core.management import call_command
@@ -61,6 +61,11 @@ class PublishTests(InFolder, TestCase):
         page.save()
         assert run(update_publisher_pages)[-1] == "INFO 1 pages have been updated."
         assert self.files().keys() == {"y.html", "style.css"}
+
+    def test_its_progress_reaches_the_end(self) -> None:
+        for slug in ("a", "../b"):
+            Page.objects.create(slug=slug, title=slug)
+        assert steps(update_publisher_pages) == [(1, 2), (2, 2)]
 
     def test_no_page_leaves_the_folder(self) -> None:
         page = Page.objects.create(slug="../outside", title="Outside")

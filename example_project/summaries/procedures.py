@@ -19,11 +19,11 @@ def checksummaries(ar: BaseRequest) -> None:
     """Recompute all summaries."""
     users = list(get_user_model().objects.order_by("pk").values_list("pk", flat=True))
     tally: Counter[str] = Counter()
-    for done, user in enumerate(users):
-        ar.progress(done, len(users), "users")
+    for done, user in enumerate(users, start=1):
         with transaction.atomic():
             ar.guard()
             tally += _correct(user)
+        ar.progress(done, len(users), "users")
     ar.info(
         "%d summaries are right now: %d were added, %d corrected, %d removed.",
         *(tally[name] for name in ("right", "added", "corrected", "removed")),

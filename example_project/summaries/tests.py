@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from calendars.models import Entry
-from common.testing import TakenOver, run, run_twice_at_once
+from common.testing import TakenOver, run, run_twice_at_once, steps
 from django.contrib.auth import get_user_model
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
@@ -45,6 +45,11 @@ class ChecksummariesTests(TestCase):
             ("anna", date(2026, 4, 1), 1, 60),
             ("ben", date(2026, 3, 1), 1, 10),
         }
+
+    def test_its_progress_reaches_the_end(self) -> None:
+        entry("anna", 3, 1, 30)
+        entry("ben", 3, 15, 10)
+        assert steps(checksummaries) == [(1, 2), (2, 2)]
 
     def test_a_month_begins_at_midnight_of_the_site(self) -> None:
         entry("anna", 4, 1, 30, hour=0)  # 22:00 on 31 March in UTC
