@@ -62,11 +62,35 @@ class Config:
 
 #: What each key takes.
 KINDS = get_type_hints(Config)
-#: Numbers that must be above zero, and those that may be zero.
-POSITIVE = ("BACKGROUND_SLEEP_TIME", "MAX_CONCURRENCY", "LEASE", "KEEP_JOBS_DAYS", "LOG_KEEP_FILES")
-FROM_ZERO = ("GRACE", "LOG_ROTATE_MB")
-#: No number of seconds, days or slots that is larger makes sense; the texts below tell it.
+#: No number of seconds, days or files that is larger makes sense.
 LIMIT = 100_000
+ABOVE_ZERO = gettext_noop("LINOD[%(key)r] must be above zero and below 100,000, not %(value)r")
+FROM_ZERO = gettext_noop("LINOD[%(key)r] must be from zero to below 100,000, not %(value)r")
+#: What numbers may be: the least, what is too much, and how that is said.
+NUMBERS = {
+    # More looks than 20 a second would only wear out the database.
+    "BACKGROUND_SLEEP_TIME": (
+        0.05,
+        LIMIT,
+        gettext_noop("LINOD[%(key)r] must be from 0.05 to below 100,000, not %(value)r"),
+    ),
+    # Each may take a thread and a connection; processes and servers come to their own limits.
+    "MAX_CONCURRENCY": (
+        1,
+        1_001,
+        gettext_noop("LINOD[%(key)r] must be from 1 to 1,000, not %(value)r"),
+    ),
+    # It is renewed each third of it: a busy machine would be too late, and give its own jobs up.
+    "LEASE": (
+        0.5,
+        LIMIT,
+        gettext_noop("LINOD[%(key)r] must be from 0.5 to below 100,000, not %(value)r"),
+    ),
+    "KEEP_JOBS_DAYS": (1, LIMIT, ABOVE_ZERO),
+    "LOG_KEEP_FILES": (1, LIMIT, ABOVE_ZERO),
+    "GRACE": (0, LIMIT, FROM_ZERO),
+    "LOG_ROTATE_MB": (0, LIMIT, FROM_ZERO),
+}
 #: Log files may be begun anew this often.
 PERIODS = ("", "hour", "day")
 #: Names of files and users.
@@ -108,16 +132,15 @@ def _kinds(key: str) -> tuple[type, ...]:
 
 def _limit(key: str, value: Any) -> tuple[str, str]:
     """What a value of the right kind must be, and why it is not; empty when it is."""
-    must = ""
-    if key in POSITIVE and not 0 < value < LIMIT:
-        must = gettext_noop("LINOD[%(key)r] must be above zero and below 100,000, not %(value)r")
-    elif key in FROM_ZERO and not 0 <= value < LIMIT:
-        must = gettext_noop("LINOD[%(key)r] must be from zero to below 100,000, not %(value)r")
-    elif key == "SITE" and not SITE_NAME.fullmatch(value):
+    if key in NUMBERS:
+        least, too_much, must = NUMBERS[key]
+        return ("", "") if least <= value < too_much else (must, "")
+    if key == "SITE" and not SITE_NAME.fullmatch(value):
         must = gettext_noop(
             "LINOD[%(key)r] must be letters, digits and the signs _.- only, not %(value)r"
         )
-    return (must, "") if must else _log_limit(key, value)
+        return must, ""
+    return _log_limit(key, value)
 
 
 def _log_limit(key: str, value: Any) -> tuple[str, str]:

@@ -49,7 +49,20 @@ LOG_FILE = (
         ({"USE_CHANNELS": 1}, "LINOD['USE_CHANNELS'] must be bool, not 1"),
         ({"LOG_DIR": 5}, "LINOD['LOG_DIR'] must be str or Path or None, not 5"),
         ({"DAEMON_USER": 5}, "LINOD['DAEMON_USER'] must be str or None, not 5"),
-        ({"LEASE": 0}, "LINOD['LEASE'] must be above zero and below 100,000, not 0"),
+        ({"LEASE": 0.001}, "LINOD['LEASE'] must be from 0.5 to below 100,000, not 0.001"),
+        (
+            {"BACKGROUND_SLEEP_TIME": 0.00001},
+            "LINOD['BACKGROUND_SLEEP_TIME'] must be from 0.05 to below 100,000, not 1e-05",
+        ),
+        (
+            {"MAX_CONCURRENCY": 1_001},
+            "LINOD['MAX_CONCURRENCY'] must be from 1 to 1,000, not 1001",
+        ),
+        ({"MAX_CONCURRENCY": 0}, "LINOD['MAX_CONCURRENCY'] must be from 1 to 1,000, not 0"),
+        (
+            {"KEEP_JOBS_DAYS": 0},
+            "LINOD['KEEP_JOBS_DAYS'] must be above zero and below 100,000, not 0",
+        ),
         ({"GRACE": -1}, "LINOD['GRACE'] must be from zero to below 100,000, not -1"),
         ({"LOG_FILE": "a/b.log"}, LOG_FILE + "'a/b.log'"),
         ({"LOG_FILE": "linod.sock"}, LOG_FILE + "'linod.sock'"),
@@ -94,9 +107,9 @@ def test_a_wrong_setting_is_named(given: Any, problem: str) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 0, 10**9])
 def test_a_number_must_make_sense(value: float) -> None:
-    for key in ("LEASE", "BACKGROUND_SLEEP_TIME"):
+    for key, least in (("LEASE", 0.5), ("BACKGROUND_SLEEP_TIME", 0.05)):
         (problem,) = problems({key: value})
-        assert problem.startswith(f"LINOD[{key!r}] must be above zero")
+        assert problem.startswith(f"LINOD[{key!r}] must be from {least} to below 100,000, not ")
 
 
 def test_a_key_like_no_other_gets_all_that_are_known() -> None:
@@ -110,7 +123,9 @@ def test_every_problem_is_told() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"GRACE": 0}, {"LEASE": 0.5}, {"LOG_DIR": Path("/var/log")}, {"LOG_DIR": "/var/log"},
+    [{}, {"GRACE": 0}, {"LEASE": 0.5}, {"BACKGROUND_SLEEP_TIME": 0.05}, {"MAX_CONCURRENCY": 1},
+     {"MAX_CONCURRENCY": 1_000}, {"KEEP_JOBS_DAYS": 1},
+     {"LOG_DIR": Path("/var/log")}, {"LOG_DIR": "/var/log"},
      {"LOG_USERS": ["deploy"], "LOG_ROTATE_EVERY": "day", "LOG_ROTATE_MB": 0.5},
      {"LOG_FORMAT": "{pid:>6} {message}", "LOG_FILE": "site_1.log"},
      {"RUN_DIR": None}, {"DAEMON_USER": "robin"}, {"SITE": "my-site.2"}],
