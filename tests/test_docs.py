@@ -138,6 +138,16 @@ def test_every_keyword_of_a_declaration_is_described() -> None:
     assert [name for name in sorted(DECLARATION_ONLY) if f"``{name}``" not in page] == []
 
 
+def test_the_page_for_developers_has_the_subjects_of_2024() -> None:
+    """What Lino's documentation tells about its plugin: links say where the rest stands."""
+    page = text("plugin/linod")
+    for subject in (
+        "show(Procedures)", "show(BackgroundTasks)", "show(LogLevels)", "start_task",
+        "manage.py linod", ":doc:`../logserver`", ":doc:`../channels`", "get_requirements()",
+    ):  # fmt: skip
+        assert subject in page, subject
+
+
 # The command
 
 
