@@ -252,6 +252,14 @@ def test_while_a_job_is_active_it_is_refused(how: str) -> None:
     assert Job.objects.count() == 1
 
 
+@BOTH
+def test_a_body_that_is_refused_a_run_has_failed(how: str) -> None:
+    """A Warning, which means success with a remark, would hide that nothing ran."""
+    job = run(make(lambda ar: run(stored(ar.task), how)), how)
+    assert job.state == "failed"
+    assert "AlreadyRunning: " in job.error
+
+
 def test_two_at_once_run_it_once() -> None:
     began, go_on = [], threading.Event()
 
