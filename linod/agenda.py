@@ -24,7 +24,7 @@ from linod.prepared import Prepared, keys, moment
 from linod.procedures import Procedure, Procedures
 from linod.records import Candidate, Claimed
 from linod.recurrence import Recurrence
-from linod.rowrules import rule_of
+from linod.rowrules import answered, rule_of
 from linod.rules import WEEKDAYS
 
 #: What decides about a due instant, besides.
@@ -142,7 +142,8 @@ def _candidate(row: dict[str, Any], owner: uuid.UUID, now: datetime) -> Candidat
     if requested is None:
         try:
             rule = recurrence_of(row)
-            decided = plan(rule, row["next_run_at"], now, row["missed"], row["missed_within"])
+            with answered():
+                decided = plan(rule, row["next_run_at"], now, row["missed"], row["missed_within"])
         except (InvalidRecurrence, MissingExtra) as error:
             decided, fault = Plan(None, None), str(error)
     # A request is due when it is made, so it comes to no earlier instant.

@@ -24,6 +24,7 @@ from linod.fields import ProcedureField
 from linod.history import Daemon, Decision, Job, JobLog, name_of
 from linod.mixins import RecurrenceSet, Sequenced
 from linod.procedures import Procedures
+from linod.rowrules import answered
 from linod.status import status_text
 from linod.tracked import Tracked
 
@@ -286,7 +287,9 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
 
     def next_instant(self, moment: datetime) -> datetime | None:
         """The first instant of the rule after ``moment``; None when there is none."""
-        return self.recurrence.next_after(moment)
+        rule = self.recurrence
+        with answered():
+            return rule.next_after(moment)
 
     def request_run(self, user: Any = None) -> None:
         """Ask the daemons to run this task as soon as possible, also when it is disabled.

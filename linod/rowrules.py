@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -15,7 +17,22 @@ from linod.rules import BY_WALL_CLOCK, DEFAULT_TIME, as_utc, as_zone, check_text
 LONG_AGO = date(2000, 1, 1)
 
 
+@contextmanager
+def answered() -> Iterator[None]:
+    """A rule is built or asked here: what its own numbers come to must end nobody else's work.
+
+    Raises :class:`linod.exceptions.InvalidRecurrence` where they lead beyond all that can be
+    counted; databases hold larger ones than a calendar.
+    """
+    try:
+        yield
+    except (ArithmeticError, TypeError, ValueError) as error:
+        message = gettext_noop("the rule cannot be answered (%(error)s)")
+        raise InvalidRecurrence("every_unit", message, error=str(error)) from error
+
+
 @lru_cache(maxsize=4096)
+@answered()
 def rule_of(
     every_unit: str,
     every: int,

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import Any
 
 import pytest
@@ -144,6 +144,35 @@ def test_a_bad_row_is_put_aside_with_its_reason_and_stops_no_other() -> None:
     assert bad.disabled
     assert "every" in bad.disabled_reason
     assert Decision.objects.get(kind="quarantined").task == bad
+
+
+def test_a_row_whose_numbers_lead_beyond_the_calendar_is_put_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    early, far, good = secondly("early"), secondly("far"), secondly("good")
+    for task in (early, far, good):
+        make_due(task, ago=1)
+    values = {"end_date": date.min, "end_time": time(1), "time_zone": "Europe/Tallinn"}
+    BackgroundTask.objects.filter(pk=early.pk).update(**values)
+    BackgroundTask.objects.filter(pk=far.pk).update(missed_within=2**31 - 1)
+    decide = agenda.plan
+
+    def plan(*args: Any) -> Any:
+        """Decide where such a limit is beyond what a date can be moved by."""
+        if args[-1] is not None:
+            raise OverflowError("date value out of range")
+        return decide(*args)
+
+    monkeypatch.setattr(agenda, "plan", plan)
+    (job,) = claim_all(terms())
+    assert job.task_id == good.pk
+    reasons = dict(
+        BackgroundTask.objects.filter(disabled=True).values_list("pk", "disabled_reason")
+    )
+    assert reasons == {
+        early.pk: "end_date: the end lies before the start",
+        far.pk: "every_unit: the rule cannot be answered (date value out of range)",
+    }
 
 
 def test_the_gate_opens_once() -> None:

@@ -136,9 +136,9 @@ VERSION = "linod.__version__"
 
 # What floor 0 is made of; everything else might read a clock, a file or a setting.
 PURE = frozenset(
-    "__future__ bisect calendar collections cronsim dataclasses datetime dateutil difflib enum"
-    " functools gettext heapq itertools json linod math operator re struct types typing"
-    " zoneinfo".split()
+    "__future__ bisect calendar collections contextlib cronsim dataclasses datetime dateutil"
+    " difflib enum functools gettext heapq itertools json linod math operator re struct types"
+    " typing zoneinfo".split()
 )
 
 # An extra that is missing costs nothing until it is used. The two faces that stand on channels are

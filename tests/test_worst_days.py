@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ from linod.daemon import Daemon
 from linod.history import Job, JobLog
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
+from linod.recurrence import Recurrence
 from linod.scheduler import Offset, Scheduler
 from linod.testing.engine import Engine
 from tests.daemons import make_due, make_task, only_these_procedures
@@ -80,17 +81,32 @@ def test_what_passed_the_gate_unheard_begins_only_while_the_leases_are_trusted()
     assert [each.id for each in engine._turn([], set()).started] == [job.id]
 
 
-def test_a_rule_that_cannot_be_answered_does_not_end_the_daemon() -> None:
+@pytest.mark.parametrize(
+    "values",
+    [{"every": 0}, {"end_date": date.min, "end_time": time(1)}, {"every": 7}],
+    ids=["no rule", "ends before the calendar", "leads beyond it"],
+)
+def test_a_rule_that_cannot_be_answered_does_not_end_the_daemon(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad, good = secondly("bad"), secondly("good")
     now = clock.db_now()
     for task in (bad, good):
         task.disable("holidays", until=now)
-    BackgroundTask.objects.filter(pk=bad.pk).update(every=0)
+    BackgroundTask.objects.filter(pk=bad.pk).update(time_zone="Europe/Tallinn", **values)
+    next_after = Recurrence.next_after
+
+    def lead_beyond(rule: Recurrence, moment: datetime) -> datetime | None:
+        if rule.every == 7:
+            raise OverflowError("date value out of range")
+        return next_after(rule, moment)
+
+    monkeypatch.setattr(Recurrence, "next_after", lead_beyond)
     Scheduler._enable(loop_of(), now)
     bad.refresh_from_db()
     good.refresh_from_db()
     assert (bad.disabled, bad.disabled_until) == (True, None)
-    assert "every" in bad.disabled_reason
+    assert bad.disabled_reason.startswith(("every", "end_date"))
     assert not good.disabled
     assert good.next_run_at is not None
 

@@ -80,6 +80,12 @@ def test_the_defaults_are_a_rule_that_never_recurs() -> None:
         ("daily", {"end_time": time(9)}, "end_time"),
         ("daily", {"end_date": WEDNESDAY - DAY}, "end_date"),
         ("daily", {"end_date": WEDNESDAY, "end_time": time(13, 59)}, "end_date"),
+        ("daily", {"end_date": date.min, "time_zone": "Europe/Tallinn"}, "end_date"),
+        (
+            "daily",
+            {"end_date": date.min, "end_time": time(1), "time_zone": "Asia/Tokyo"},
+            "end_date",
+        ),
         ("weekly", {"monday": True, "end_date": WEDNESDAY + DAY}, "end_date"),
         ("daily", {"start_date": None, "end_date": WEDNESDAY}, "end_date"),
         ("once", {"sunday": True}, "sunday"),
@@ -268,6 +274,13 @@ def test_an_end_beyond_the_calendar_of_utc_is_an_end() -> None:
     row = started(end_date=date.min, end_time=time.min, time_zone="Europe/Brussels")
     with pytest.raises(InvalidRecurrence, match="end_date: the end lies before the start"):
         _ = row.recurrence
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_the_last_day_of_the_calendar_is_an_end(zone: str) -> None:
+    row = started(end_date=date.max, time_zone=zone)
+    row.clean()
+    assert row.recurrence.next_after(NOW) is not None
 
 
 def test_rows_of_the_same_rule_share_it() -> None:
