@@ -326,7 +326,8 @@ def _agenda_sql(using: str, owner: uuid.UUID, known: tuple[str, ...]) -> tuple[s
         (idle, "next_run_at"),
         (waiting, "available_at"),
         (active.exclude(owner=owner), "lease_until"),
-        (tasks, "disabled_until"),
+        # Who enables a task by update() may leave the other field as it was.
+        (tasks.filter(disabled=True), "disabled_until"),
     ):
         earliest = rows.filter(**{f"{column}__isnull": False}).order_by(column).values(column)[:1]
         sql, values = earliest.query.get_compiler(using=using).as_sql()

@@ -111,6 +111,17 @@ def test_a_rule_that_cannot_be_answered_does_not_end_the_daemon(
     assert good.next_run_at is not None
 
 
+def test_a_pause_that_is_over_is_nothing_to_do_for_a_task_that_is_enabled() -> None:
+    now = clock.db_now()
+    left, paused = secondly("left"), secondly("paused")
+    BackgroundTask.objects.filter(pk=left.pk).update(disabled_until=now - timedelta(days=1))
+    assert agenda.agenda("default", uuid.uuid4()).disabled_until is None
+    paused.disable("holidays", until=now)
+    assert agenda.agenda("default", uuid.uuid4()).disabled_until == now
+    Scheduler._enable(loop_of(), now)
+    assert agenda.agenda("default", uuid.uuid4()).disabled_until is None
+
+
 def test_who_waits_for_an_earlier_one_does_not_hide_the_others() -> None:
     make_due(secondly("early"), ago=50)
     claim_all(terms())
