@@ -411,7 +411,7 @@ def test_the_daemon_cleans_up_in_small_steps(monkeypatch: pytest.MonkeyPatch) ->
     long_ago = clock.db_now() - timedelta(days=40)
     Job.objects.bulk_create(
         Job(task=task, procedure=task.procedure, due_at=long_ago + timedelta(minutes=n),
-            trigger="schedule", state="succeeded")
+            end_time=long_ago + timedelta(hours=1), trigger="schedule", state="succeeded")
         for n in range(60)
     )  # fmt: skip
     with running_daemon() as (daemon,):

@@ -31,14 +31,15 @@ def make_task() -> BackgroundTask:
 
 
 def make_jobs(task: BackgroundTask | None, count: int, *, days: float, **values: Any) -> list[Job]:
-    """Ended jobs, the oldest first, the last of them ``days`` old."""
+    """Ended jobs, the oldest first, the last of them ``days`` old; each ended when it was due."""
     newest = clock.db_now() - timedelta(days=days)
+    instants = [newest - timedelta(minutes=count - n) for n in range(count)]
     jobs = [
         Job(
-            task=task, procedure=NOOP, due_at=newest - timedelta(minutes=count - n),
-            trigger="schedule", state="succeeded", **values,
+            task=task, procedure=NOOP, due_at=instant, trigger="schedule",
+            **{"state": "succeeded", "end_time": instant, **values},
         )
-        for n in range(count)
+        for instant in instants
     ]  # fmt: skip
     Job.objects.bulk_create(jobs)
     JobLog.objects.bulk_create(JobLog(job=job, n=1, text="said") for job in jobs)
@@ -70,11 +71,21 @@ def test_young_jobs_count_among_the_last_twenty() -> None:
 def test_what_has_not_ended_stays() -> None:
     task = make_task()
     make_jobs(task, 20, days=50)
-    running = make_jobs(task, 1, days=60)[0]
-    Job.objects.filter(pk=running.pk).update(state="running")
+    running = make_jobs(task, 1, days=60, state="running", end_time=None)[0]
     assert retention.clean("default") == 0
-    Job.objects.filter(pk=running.pk).update(state="lost")
+    long_ago = clock.db_now() - timedelta(days=31)
+    Job.objects.filter(pk=running.pk).update(state="lost", end_time=long_ago)
     assert retention.clean("default") == 1
+
+
+def test_what_was_made_up_long_after_its_instant_is_as_old_as_its_end() -> None:
+    task = make_task()
+    made_up = make_jobs(task, 40, days=40, end_time=clock.db_now() - timedelta(hours=1))
+    make_jobs(None, 5, days=40, end_time=clock.db_now() - timedelta(hours=1))
+    assert retention.clean("default") == 0
+    long_ago = clock.db_now() - timedelta(days=31)
+    Job.objects.filter(pk__in=[job.pk for job in made_up]).update(end_time=long_ago)
+    assert retention.clean("default") == 20
 
 
 def test_jobs_without_a_task_the_ledger_and_dead_daemons_go_by_age() -> None:
