@@ -17,6 +17,7 @@
 
     Interruption              what stops a body from outside; no Exception
     |-- JobCancelled
+    |   `-- JobStopped        by linod itself, when nobody cancelled it
     `-- JobTimedOut
 """
 
@@ -118,6 +119,14 @@ class Interruption(BaseException):
 
 class JobCancelled(Interruption):
     """Somebody cancelled this job."""
+
+
+class JobStopped(JobCancelled):
+    """linod cannot let this job go on: it stops, or the job's lease is over.
+
+    Who catches :class:`JobCancelled` hears it, too. A body that ends by it is lost, not cancelled:
+    where ``rerun_lost`` and attempts remain it begins again.
+    """
 
 
 class JobTimedOut(Interruption):

@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections
 from django.utils.translation import gettext as _
 
 from linod import capture
-from linod.exceptions import Interruption, JobCancelled, JobTimedOut
+from linod.exceptions import Interruption, JobCancelled, JobStopped, JobTimedOut
 from linod.execution import Execution
 from linod.records import Claimed, Finished, Hold
 from linod.workers import Workers
@@ -252,9 +252,10 @@ class Executor:
                 self._stop(execution, reason, JobCancelled)
 
     def cancel_all(self, reason: str) -> None:
-        """Ask all running bodies to stop."""
-        for job_id in {execution.job.id for execution in self.running.values()}:
-            self.cancel(job_id, reason)
+        """Ask all running bodies to stop: linod cannot let them go on, which nobody asked for."""
+        for execution in list(self.running.values()):
+            if not execution.cancellation.is_set():
+                self._stop(execution, reason, JobStopped)
 
     def interrupt_all(self) -> None:
         """Interrupt all running bodies: they did not notice that they should stop."""

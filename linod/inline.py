@@ -24,7 +24,7 @@ from django.utils.translation import gettext_noop
 from linod import capture, claims, leftovers, transactions
 from linod.claims import Terms
 from linod.conf import config
-from linod.exceptions import InsideTransaction, JobCancelled, JobTimedOut
+from linod.exceptions import InsideTransaction, JobCancelled, JobStopped, JobTimedOut
 from linod.execution import Execution
 from linod.heartbeat import Heartbeat
 from linod.history import Job
@@ -190,7 +190,7 @@ def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
         using=terms.using,
         interval=min(WRITE_EVERY, terms.lease / 3),
         patience=terms.lease * 5 / 6,
-        distrust=lambda: execution.stop(_("its lease could not be renewed")),
+        distrust=lambda: execution.stop(_("its lease could not be renewed"), JobStopped),
     )
     heart.start()
     try:

@@ -437,7 +437,8 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
 
         :param ar: on whose behalf; its logger hears the lines that the task's level lets pass.
         :param lgr: another logger to hear them.
-        :return: the job, in its final state. A failure disables the task as in the daemon.
+        :return: the job, in its final state; one that is lost may wait for a daemon, where
+            ``rerun_lost`` says so. A failure disables the task as in the daemon.
 
         Raises :class:`linod.exceptions.AlreadyRunning`,
         :class:`linod.exceptions.InsideTransaction` and :class:`linod.exceptions.UnknownProcedure`.

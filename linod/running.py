@@ -21,7 +21,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from linod import capture as capturing
 from linod.capture import Capture, storable, without_secrets
-from linod.exceptions import Interruption, JobCancelled, JobTimedOut, NotMine
+from linod.exceptions import Interruption, JobCancelled, JobStopped, JobTimedOut, NotMine
 from linod.procedures import Procedure
 from linod.requests import BaseRequest
 
@@ -183,14 +183,21 @@ class Body:
             self._say(logging.WARNING, "".join(traceback.format_exception_only(error)).rstrip())
             return Outcome("succeeded")
         if isinstance(error, JobCancelled):
-            reason = self.ar.cancellation.reason or str(error) or "cancelled"
-            self._say(logging.WARNING, f"Cancelled: {reason}")
-            return Outcome("cancelled", error=without_secrets(reason))
+            return self._told_to_stop(error)
         if isinstance(error, JobTimedOut):
             return Outcome("timed_out", error=self._traceback(error))
         if isinstance(error, NotMine):
             return Outcome("lost", error=without_secrets(str(error)))
         return Outcome("failed", error=self._traceback(error))
+
+    def _told_to_stop(self, error: JobCancelled) -> Outcome:
+        reason = self.ar.cancellation.reason or str(error) or "cancelled"
+        # Not by what it raised: a body that cleans up may raise the cancellation anew.
+        if self.ar.cancellation.kind is JobStopped:
+            self._say(logging.WARNING, f"Stopped: {reason}")
+            return Outcome("lost", error=without_secrets(reason))
+        self._say(logging.WARNING, f"Cancelled: {reason}")
+        return Outcome("cancelled", error=without_secrets(reason))
 
     def _traceback(self, error: BaseException) -> str:
         frames = traceback.TracebackException.from_exception(error, compact=True)

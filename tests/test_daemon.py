@@ -691,7 +691,65 @@ def test_a_cancellation_at_the_end_of_grace_is_heard() -> None:
         assert begun.wait(DEADLINE)
         assert daemon.stop() == 0
     assert heard == ["linod stops"]
-    assert Job.objects.get().state == "cancelled"
+    job = Job.objects.get()
+    assert (job.state, job.error) == ("lost", "linod stops")  # nobody cancelled it
+    assert not BackgroundTask.objects.get().disabled
+
+
+def test_who_heeds_the_end_of_grace_runs_again_like_who_ignores_it() -> None:
+    begun = threading.Event()
+
+    def polite(ar: Any) -> int:
+        """End well at the second attempt."""
+        begun.set()
+        while ar.job.attempt == 1:
+            ar.check_cancelled()
+            threading.Event().wait(0.01)
+        return ar.job.attempt
+
+    task = make_task(polite, rerun_lost=True, max_attempts=2)
+    task.request_run()
+    with override_settings(LINOD=_with(GRACE=0.1)):
+        daemon = DaemonThread().start()
+        assert begun.wait(DEADLINE)
+        assert daemon.stop() == 0
+    assert Job.objects.get().state == "waiting"
+    with running_daemon():
+        (job,) = ended_jobs()
+    assert (job.state, job.attempt, job.result) == ("succeeded", 2, 2)
+    assert "Stopped: linod stops" in job.message
+    assert Decision.objects.get(kind="lost").reason.startswith("linod stops; attempt 1 of 2")
+
+
+def test_what_somebody_cancelled_before_the_stop_stays_cancelled() -> None:
+    cancelled = threading.Event()
+
+    def slow_to_heed(ar: Any) -> None:
+        """Hear that somebody cancelled it, and take until the daemon stops."""
+        try:
+            wait_until(ar.check_cancelled, "it is told")
+        except JobCancelled:
+            cancelled.set()
+            wait_until(stopping.is_set, "the daemon stops")
+            raise
+
+    stopping = threading.Event()
+    make_task(slow_to_heed, rerun_lost=True, max_attempts=2).request_run()
+    with override_settings(LINOD=_with(GRACE=0.1)):
+        daemon = DaemonThread().start()
+        wait_until(Job.objects.running().exists, "it runs")
+        Job.objects.get().cancel("anna")
+        assert cancelled.wait(DEADLINE)
+        cancel_all = daemon.daemon.scheduler.executor.cancel_all
+
+        def cancel_all_and_tell(reason: str) -> None:
+            cancel_all(reason)
+            stopping.set()
+
+        daemon.daemon.scheduler.executor.cancel_all = cancel_all_and_tell
+        assert daemon.stop() == 0
+    job = Job.objects.get()
+    assert (job.state, job.error) == ("cancelled", "somebody cancelled it")
 
 
 def test_once_runs_what_is_due_and_ends() -> None:

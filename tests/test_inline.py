@@ -749,7 +749,7 @@ def test_a_lease_that_cannot_be_renewed_asks_the_body_to_stop(
 
     with override_settings(LINOD={"LEASE": 0.6}):
         job = make(body).run(BaseRequest())
-    assert (job.state, job.error) == ("cancelled", "its lease could not be renewed")
+    assert (job.state, job.error) == ("lost", "its lease could not be renewed")
 
 
 def test_a_broken_heartbeat_is_told_and_tried_again(

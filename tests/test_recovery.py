@@ -98,6 +98,33 @@ def test_the_next_attempt_may_run_beside_the_former_one_s_body() -> None:
     assert (job.state, job.attempt) == ("succeeded", 2)
 
 
+def test_a_body_that_heeds_that_its_lease_was_not_renewed_runs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database was away for a lease, and nobody took the job over."""
+    beat, is_away = claims.heartbeat, threading.Event()
+    is_away.set()
+
+    def beat_unless_away(terms: Terms) -> int:
+        if is_away.is_set():
+            raise OperationalError("the database is away")
+        return beat(terms)
+
+    def polite(ar: Any) -> None:
+        if ar.job.attempt == 1:
+            try:
+                wait_until(ar.check_cancelled, "it is told")
+            finally:
+                is_away.clear()
+
+    monkeypatch.setattr(claims, "heartbeat", beat_unless_away)
+    make_task(polite, "polite", rerun_lost=True, max_attempts=2).request_run()
+    with override_settings(LINOD={**settings.LINOD, "LEASE": 1.5}), running_daemon():
+        (job,) = ended_jobs()
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert "its lease could not be renewed" in Decision.objects.get(kind="lost").reason
+
+
 def test_when_the_leases_hold_again_what_waits_begins_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,7 +19,7 @@ from django.core.exceptions import ValidationError
 
 from linod import capture, running
 from linod.capture import Capture
-from linod.exceptions import Interruption, JobCancelled, JobTimedOut, NotMine
+from linod.exceptions import Interruption, JobCancelled, JobStopped, JobTimedOut, NotMine
 from linod.procedures import Procedure
 from linod.requests import BaseRequest, Cancellation
 from linod.running import Body, Outcome
@@ -303,6 +303,32 @@ def test_a_cancelled_body_says_why(make: Callable[[Any], Any], begun: threading.
     thread.join(DEADLINE)
     assert outcomes == [Outcome("cancelled", error="somebody cancelled it")]
     assert run.log.drain_all().endswith("WARNING Cancelled: somebody cancelled it\n")
+
+
+@pytest.mark.parametrize("make", [looping, asleep])
+def test_a_body_that_linod_itself_stops_is_lost(
+    make: Callable[[Any], Any], begun: threading.Event
+) -> None:
+    run = Run(make(begun))
+    thread, outcomes = run.in_thread()
+    assert begun.wait(DEADLINE)
+    run.stop("linod stops", JobStopped)
+    thread.join(DEADLINE)
+    assert outcomes == [Outcome("lost", error="linod stops")]
+    assert run.log.drain_all().endswith("WARNING Stopped: linod stops\n")
+
+
+@pytest.mark.parametrize("again", [JobCancelled, JobCancelled("cleaned up")])
+def test_who_catches_a_cancellation_hears_linod_s_own_and_may_raise_it_anew(again: Any) -> None:
+    def body(ar: Any) -> None:
+        try:
+            ar.check_cancelled()
+        except JobCancelled:
+            raise again from None
+
+    run = Run(body)
+    run.cancellation.set("linod stops", JobStopped)
+    assert run.call() == Outcome("lost", error="linod stops")
 
 
 def test_a_body_that_is_asked_notices_by_itself() -> None:
