@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -248,14 +248,18 @@ class Executor:
     def cancel(self, job_id: uuid.UUID, reason: str) -> None:
         """Ask a running body to stop; interrupt it when it does not notice."""
         for execution in list(self.running.values()):
-            if execution.job.id == job_id and not execution.cancellation.is_set():
-                self._stop(execution, reason, JobCancelled)
+            if execution.job.id == job_id:
+                self._ask(execution, reason, JobCancelled)
 
     def cancel_all(self, reason: str) -> None:
         """Ask all running bodies to stop: linod cannot let them go on, which nobody asked for."""
-        for execution in list(self.running.values()):
-            if not execution.cancellation.is_set():
-                self._stop(execution, reason, JobStopped)
+        self.disown(list(self.running), reason)
+
+    def disown(self, keys: Iterable[Hold], reason: str) -> None:
+        """:meth:`cancel_all` for those that still run of these: their jobs are others' by now."""
+        for key in keys:
+            if (execution := self.running.get(key)) is not None:
+                self._ask(execution, reason, JobStopped)
 
     def interrupt_all(self) -> None:
         """Interrupt all running bodies: they did not notice that they should stop."""
@@ -265,6 +269,10 @@ class Executor:
     def _time_out(self, execution: Execution) -> None:
         reason = _("it ran longer than %s s") % f"{execution.job.timeout:g}"
         self._stop(execution, reason, JobTimedOut)
+
+    def _ask(self, execution: Execution, reason: str, kind: type[Interruption]) -> None:
+        if not execution.cancellation.is_set():
+            self._stop(execution, reason, kind)
 
     def _stop(self, execution: Execution, reason: str, kind: type[Interruption]) -> None:
         execution.stop(reason, kind)

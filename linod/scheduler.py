@@ -80,6 +80,8 @@ class Turn:
     started: list[Claimed] = field(default_factory=list)
     backlog: list[Claimed] = field(default_factory=list)
     refused: list[Finished] = field(default_factory=list)
+    #: Begun here, and not held any more: others took them over.
+    gone: set[Hold] = field(default_factory=set)
     agenda: Agenda | None = None
     claimed: int = 0
     #: Whether it answered a hint, without the agenda.
@@ -188,7 +190,11 @@ class Scheduler:
         self._wake.set()
 
     def regain(self) -> None:
-        """The leases were renewed after a lapse: what was claimed before need not wait longer."""
+        """The leases were renewed after a lapse: what was claimed before need not wait longer.
+
+        Others may have taken something over meanwhile: which is still mine the rows say.
+        """
+        self._settle_at = 0.0
         self._wake.set()
 
     def begun(self) -> set[Hold]:
@@ -239,6 +245,7 @@ class Scheduler:
             self._failures_settled = UNSETTLED
         ended, self.backlog = self.unrecorded, turn.backlog
         self.unrecorded = [each for each in ended if each.is_held_up]
+        self.executor.disown(turn.gone, _("its job was taken over"))
         self.executor.start(turn.started)
         self._is_visiting = False
         self._report(turn, ended)
@@ -297,7 +304,7 @@ class Scheduler:
         signals.work_arrived.send(Scheduler)
 
     def _settle(self, turn: Turn, begun: Collection[Hold]) -> None:
-        """After a failure nobody knows what was committed: the rows say what is mine.
+        """After a failure nobody knows what was committed, nor who took what over after a lapse.
 
         A row that runs by my name and is not in my memory passed the gate in a COMMIT whose answer
         was lost: its body has not begun, and nobody else will begin it. The server may come to such
@@ -308,6 +315,7 @@ class Scheduler:
         now = time.monotonic()
         self._settle_at = now + self.terms.lease / 3 if now < self._doubt_until else math.inf
         mine = claims.held(self.terms)
+        turn.gone = set(begun) - {job.key for job in mine}
         turn.backlog = [job for job in mine if job.state == Job.State.CLAIMED]
         turn.started = [
             job for job in mine if job.state == Job.State.RUNNING and job.key not in begun

@@ -19,6 +19,7 @@ from linod import agenda, claims, clock
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
+from linod.exceptions import JobStopped
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.scheduler import Offset, Scheduler, Turn
@@ -123,6 +124,50 @@ def test_a_body_that_heeds_that_its_lease_was_not_renewed_runs_again(
         (job,) = ended_jobs()
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert "its lease could not be renewed" in Decision.objects.get(kind="lost").reason
+
+
+@pytest.mark.parametrize("sign", ["a lapse", "a failure"])
+def test_a_body_whose_job_was_taken_over_is_told(sign: str) -> None:
+    """A daemon that was frozen wakes, and its first heartbeat succeeds; or an answer is lost."""
+    began: list[str] = []
+    told: list[BaseException] = []
+
+    def polite(ar: Any) -> None:
+        began.append("polite")
+        if began.count("polite") == 1:
+            try:
+                wait_until(ar.check_cancelled, "it is told")
+            except JobStopped as error:
+                told.append(error)
+                raise
+
+    def keeps_its_job(ar: Any) -> None:
+        began.append("kept")
+        wait_until(lambda: told, "the other is told")
+        ar.check_cancelled()
+
+    def take_over() -> bool:
+        job = Job.objects.filter(task=task, attempt=1, state="running")
+        job.update(lease_until=clock.db_now() - timedelta(seconds=1))
+        claims.reclaim(Terms("default", uuid.uuid4(), lease=30.0), clock.db_now())
+        return not job.exists()  # else a heartbeat was faster
+
+    task = make_task(polite, "polite", rerun_lost=True, max_attempts=2)
+    kept = make_task(keeps_its_job, "kept")
+    for each in (task, kept):
+        each.request_run()
+    with running_daemon() as (thread,):
+        wait_until(lambda: len(began) == 2, "both run")
+        engine = thread.daemon.scheduler
+        wait_until(take_over, "it is taken over")
+        if sign == "a failure":
+            engine.bridge.failures += 1
+        tell = engine.regain if sign == "a lapse" else engine.look_now
+        thread.loop.call_soon_threadsafe(tell)
+        jobs = ended_jobs(2)
+    assert [str(error) for error in told] == ["its job was taken over"]
+    outcomes = {job.task_id: (job.state, job.attempt) for job in jobs}
+    assert outcomes == {task.pk: ("succeeded", 2), kept.pk: ("succeeded", 1)}
 
 
 def test_when_the_leases_hold_again_what_waits_begins_at_once(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -193,6 +193,9 @@ class Slots:
     def take_ended(self) -> list[Finished]:
         ended, self.ended = self.ended, []
         return ended
+
+    def disown(self, keys: Iterable[Hold], reason: str) -> None:
+        """Bodies end when the model says so, also those that are told to stop."""
 
     def start(self, jobs: list[Claimed]) -> None:
         for job in jobs:
