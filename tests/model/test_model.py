@@ -46,7 +46,7 @@ WORLDS = {
         Scenario(instants=TWO_TASKS, ahead=1, stalls=True, leases=0), 1_000,
     ),
     "lost jobs run again; a pause": (
-        Scenario(instants=ONE, pauses=1, leases=1, values=AGAIN), 650,
+        Scenario(instants=ONE, pauses=1, leases=1, lapses=True, values=AGAIN), 5_000,
     ),
     "failures and retries": (
         Scenario(instants=ONE, leases=0, ends=("succeeded", "failed"), values=AGAIN), 200,

@@ -233,6 +233,7 @@ class Scenario:
     :param ahead: jobs that a daemon claims before a slot is free for them.
     :param ends: the outcomes that a body may have.
     :param stalls: whether slots may stay full until jobs that wait for one are given back.
+    :param lapses: whether daemons may read at any time which rows are theirs, as after a lapse.
     :param setbacks: how often somebody sets a task back to its first instant.
     :param skew: seconds that each daemon's own clock is ahead.
     :param values: of all tasks, by field.
@@ -249,6 +250,7 @@ class Scenario:
     leases: int = 2
     ends: tuple[str, ...] = ("succeeded",)
     stalls: bool = False
+    lapses: bool = False
     setbacks: int = 0
     skew: tuple[int, ...] = (0, 0)
     values: dict[str, Any] = field(default_factory=dict)
@@ -429,7 +431,7 @@ class World:
             full = len(memory.running) >= self.scenario.slots
             if self.scenario.stalls and full and memory.backlog and _is_first(memory.backlog):
                 yield "tick", Thread("stalled tick", seed, memory, is_trusted)
-            if LOST_PENDING in self.scenario.outcomes:
+            if LOST_PENDING in self.scenario.outcomes or self.scenario.lapses:
                 yield "tick", Thread("settling tick", seed, memory, is_trusted)
         if process.beside is not None:
             yield "beside", process.beside
