@@ -147,7 +147,9 @@ class Scheduler:
         self._foreseen: Foreseen | None = None
         self.failures = 0
         self._others_active = True
-        self._no_reclaim_before = 0.0
+        # A clock that was set just before tells a new daemon nothing; who lives renews its leases
+        # by that clock within a third of a lease.
+        self._no_reclaim_before = time.monotonic() + terms.lease / 2
         self._next_retention = time.monotonic() + random.uniform(300, 900)
         self._failures_settled = 0
         # No failure, no doubt: an idle daemon does not ask.

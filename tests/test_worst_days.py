@@ -171,6 +171,7 @@ def test_nothing_is_reclaimed_by_a_clock_that_the_loop_takes_in_just_then(
     async def reclaim() -> list[Any]:
         loop, bridge = asyncio.get_running_loop(), Bridge("default")
         engine = Scheduler(terms(), config(), bridge, Offset(datetime.now(UTC)))
+        engine._no_reclaim_before = 0.0  # it is up for long
         seen = await bridge.call(agenda.agenda, "default", engine.terms.owner)
         setting: list[Any] = []
 
@@ -189,6 +190,29 @@ def test_nothing_is_reclaimed_by_a_clock_that_the_loop_takes_in_just_then(
 
     assert asyncio.run(reclaim()) == []
     assert Job.objects.get().state == "running"
+
+
+def test_who_comes_up_reclaims_nothing_until_all_who_live_have_renewed_their_leases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock was set just before: a new daemon has nothing to compare it with."""
+    make_due(secondly(), ago=1)
+    claim_all(alive := terms())
+    passed, true_time = [0.0], clock.source
+    monkeypatch.setattr(
+        clock, "source", lambda c: true_time(c) + timedelta(hours=2, seconds=passed[0])
+    )
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: 1000.0 + passed[0]))
+    engine, state = Engine(), Job.objects.values_list("state", flat=True)
+    for seconds in (0.0, alive.lease * 0.4):
+        passed[0] = seconds
+        engine._reclaim()
+        assert state.get() == "running"
+    claims.heartbeat(alive)
+    for seconds, expected in ((0.6, "running"), (1.6, "lost")):
+        passed[0] = alive.lease * seconds
+        engine._reclaim()
+        assert state.get() == expected
 
 
 def test_no_lease_is_written_by_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
