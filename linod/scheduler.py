@@ -241,6 +241,7 @@ class Scheduler:
         turn = await self.bridge.insist(
             self._turn, self.unrecorded, begun, give_up=lambda: self.stopping
         )
+        await self._renew(turn)
         if time.monotonic() - turn.began > self.terms.lease * TRUST:
             # Frozen, or the database was slow: what is still mine the rows tell, in the next turn.
             turn.started, turn.backlog, turn.agenda = [], [], None
@@ -258,6 +259,19 @@ class Scheduler:
             # What called meanwhile, most likely this request's second hint, is heard after that.
             self._wake.clear()
         return self._delay(turn)
+
+    async def _renew(self, turn: Turn) -> None:
+        """What was claimed in a long turn gets a whole lease before its bodies begin.
+
+        Its lease counts from the beginning, and a beat just before its COMMIT has missed it: the
+        next one might come when that lease is over.
+        """
+        lease = self.terms.lease
+        while (turn.started or turn.backlog) and (
+            lease * (1 - TRUST) < time.monotonic() - turn.began <= lease * TRUST
+        ):
+            turn.began = time.monotonic()
+            await self.bridge.insist(claims.heartbeat, self.terms, give_up=lambda: self.stopping)
 
     def _turn(self, ended: Sequence[Finished], begun: Collection[Hold]) -> Turn:
         """One visit to the database, in the bridge's thread.

@@ -19,6 +19,7 @@ from linod import agenda, claims, clock
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
+from linod.daemon import Daemon
 from linod.exceptions import JobStopped
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
@@ -233,6 +234,33 @@ def test_what_was_claimed_in_a_turn_longer_than_the_lease_begins_only_if_it_is_s
     assert ran == [kept.pk]
     assert Job.objects.get(task=taken).state == "lost"
     assert Job.objects.get(task=kept).state == "succeeded"
+
+
+def test_what_was_claimed_in_a_long_turn_has_a_whole_lease_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A beat just before the claim's COMMIT has missed the rows, and the next one is far."""
+    leases: list[float] = []
+    lease = 3.0
+
+    def body(ar: Any) -> None:
+        leases.append((ar.job.lease_until - clock.db_now()).total_seconds())
+
+    make_task(body, "late").request_run()
+    original = claims.claim
+
+    def claim_slowly(*args: Any) -> Any:
+        got = original(*args)
+        if got:
+            threading.Event().wait(lease / 2)
+        return got
+
+    monkeypatch.setattr(claims, "claim", claim_slowly)
+    monkeypatch.setattr(Daemon, "_renew", lambda self: None)  # no beat finds them
+    with override_settings(LINOD={**settings.LINOD, "LEASE": lease}), running_daemon():
+        (job,) = ended_jobs()
+    assert job.state == "succeeded"
+    assert leases[0] > lease * 0.55  # more than the half that the turn has left of the first one
 
 
 def test_an_answer_that_took_long_is_no_jump_of_the_clock() -> None:
