@@ -41,8 +41,30 @@ def rule_of_task(task: BackgroundTask) -> Recurrence | None:
     return None if rule.every_unit == "never" else rule
 
 
-def last_rule_edit(task: BackgroundTask) -> Decision | None:
-    """When the rule became what it is; what it named before is known by its traces only."""
+@dataclass(frozen=True)
+class Standing:
+    """A task's rule as it stands now; what it named before is known by its traces only.
+
+    :param rule: None when the task has none that can be answered.
+    :param edit: by which the rule became what it is, where somebody has changed it.
+    """
+
+    rule: Recurrence | None
+    edit: Decision | None
+
+    def names(self, moment: datetime) -> bool:
+        """Whether a moment is an instant of this rule, and no former one was in force then."""
+        if self.rule is None or (self.edit is not None and moment < self.edit.at):
+            return False
+        return self.rule.latest_until(moment) == moment
+
+
+def standing_of(task: BackgroundTask) -> Standing:
+    """The task's rule, and since when it is that."""
+    return Standing(rule_of_task(task), _last_rule_edit(task))
+
+
+def _last_rule_edit(task: BackgroundTask) -> Decision | None:
     edits = decisions_of(task).filter(kind=Kind.EDITED).order_by("-at", "-pk")[:MOST]
     return next((decision for decision in edits if is_rule_edit(decision)), None)
 
@@ -67,7 +89,7 @@ class Evidence:
     """
 
     task: BackgroundTask
-    rule: Recurrence | None
+    standing: Standing
     since: datetime
     now: datetime
     jobs: list[Job]
@@ -124,7 +146,7 @@ def _held(job: Job, moment: datetime) -> bool:
     return job.end_time is None or job.end_time > moment
 
 
-def read(task: BackgroundTask, rule: Recurrence | None, since: datetime, now: datetime) -> Evidence:
+def read(task: BackgroundTask, standing: Standing, since: datetime, now: datetime) -> Evidence:
     """Read what is kept; a handful of queries, each bounded."""
     jobs, decisions = jobs_of(task), decisions_of(task)
     daemons = Daemon.objects.using(task._state.db)
@@ -138,7 +160,7 @@ def read(task: BackgroundTask, rule: Recurrence | None, since: datetime, now: da
     ]
     return Evidence(
         task,
-        rule,
+        standing,
         since,
         now,
         jobs=[*reversed(before), *from_then.order_by("due_at", "attempt")[:MOST]],

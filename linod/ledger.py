@@ -77,8 +77,8 @@ class Ledger:
         self.task = task
         self.now = now
         self.voice = Voice(task)
-        self.rule = evidence.rule_of_task(task)
-        self.edit = evidence.last_rule_edit(task)
+        self.standing = evidence.standing_of(task)
+        self.rule, self.edit = self.standing.rule, self.standing.edit
         self.kept: Evidence
 
     def latest(self, limit: int) -> list[Answer]:
@@ -101,7 +101,7 @@ class Ledger:
 
     def _read(self, moments: list[datetime]) -> None:
         since = min(moments, default=self.now)
-        self.kept = evidence.read(self.task, self.rule, min(since, self.now), self.now)
+        self.kept = evidence.read(self.task, self.standing, min(since, self.now), self.now)
 
     # Which instants there were
 

@@ -158,12 +158,13 @@ class Voice:
 
     def clock_change(self, moment: datetime, kept: Evidence) -> str:
         """What a change of the clocks did to an instant of the rule."""
-        if kept.rule is None:
+        rule = kept.standing.rule
+        if rule is None or not kept.standing.names(moment):
             return ""
-        usual = left_out(kept.rule, moment)
+        usual = left_out(rule, moment)
         if usual is not None:
             return _("moved by a clock change: the clocks leave out %s") % f"{usual:%H:%M:%S}"
-        if is_ambiguous(moment, kept.rule.zone):
+        if is_ambiguous(moment, rule.zone):
             return _("a clock change shows this time twice: the first one counts")
         return ""
 

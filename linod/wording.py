@@ -257,7 +257,10 @@ def names(weekdays: frozenset[int], language: Language) -> list[str]:
 
 
 def left_out(rule: Recurrence, moment: datetime) -> time | None:
-    """The rule's time of day, where a change of the clocks leaves it out and shifts ``moment``."""
+    """The rule's time of day, where a change of the clocks leaves it out and shifts ``moment``.
+
+    That must be an instant of the rule: any other is at another time of day without any change.
+    """
     usual = rule.wall_start.time()
     if rule.every_unit not in BY_WALL_CLOCK or moment.astimezone(rule.zone).time() == usual:
         return None

@@ -385,6 +385,41 @@ def test_edited_by_whom_before_and_after_the_instant() -> None:
     assert "what it named before is known only where it left a trace" in str(answers)
 
 
+def edit(task: BackgroundTask, who: Any = None, **values: Any) -> None:
+    """Change the row as somebody does who has just read it."""
+    row = BackgroundTask.objects.get(pk=task.pk)
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.edited_by = who
+    row.save()
+
+
+def test_no_clock_change_moved_what_a_former_rule_named() -> None:
+    task = daily()
+    simulate("1 day")
+    task.disable("moving house", user=user("anna"))
+    simulate("1 day")
+    edit(task, "ben", start_time=time(22))
+    task.enable()
+    simulate("1 day")
+    assert said(task, "2026-11-22 20:00") == "succeeded after 0.0 s"
+    assert said(task, "2026-11-23 20:00") == (
+        "the task was disabled by anna: moving house"
+        " (since 2026-11-23 12:00:00; enabled at 2026-11-24 12:00:00)"
+    )
+    assert said(task, "2026-11-24 22:00") == "succeeded after 0.0 s"
+
+
+def test_a_clock_change_is_not_told_of_a_time_that_another_rule_named() -> None:
+    Daemon.objects.update(last_seen_at="2028-01-01T00:00Z")
+    task = daily(start_time=time(3, 30))
+    clock.move(to="2027-03-27 12:00")
+    run_due_jobs()
+    simulate("1 day")
+    edit(task, start_time=time(2, 30))
+    assert said(task, "2027-03-28 03:30") == "succeeded after 0.0 s"
+
+
 def test_it_waited_when_it_was_disabled() -> None:
     task = daily()
     clock.move(to="2026-11-22 20:30")
