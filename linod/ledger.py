@@ -213,7 +213,7 @@ class Ledger:
 
     def _made_up(self, moment: datetime) -> Answer | None:
         """One run for several instants: the next job that the schedule made says for how many."""
-        if self.rule is None or (self.edit is not None and moment < self.edit.at):
+        if self.rule is None or not self.standing.names(moment):
             return None
         for job in self.kept.jobs:
             if job.trigger == Job.Trigger.SCHEDULE and job.due_at > moment:

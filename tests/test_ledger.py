@@ -54,6 +54,15 @@ def daily(body: Any = noop, name: str = "", **values: Any) -> BackgroundTask:
     return make_task(body, name, **{"every_unit": "daily", "start_time": time(20), **values})
 
 
+def edit(task: BackgroundTask, who: Any = None, **values: Any) -> None:
+    """Change the row as somebody does who has just read it."""
+    row = BackgroundTask.objects.get(pk=task.pk)
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.edited_by = who
+    row.save()
+
+
 def user(name: str) -> Any:
     return get_user_model().objects.create_user(name)
 
@@ -366,32 +375,41 @@ def test_a_rule_that_cannot_be_used() -> None:
 
 def test_edited_by_whom_before_and_after_the_instant() -> None:
     task = daily()
-    task.edited_by = user("anna")
-    task.start_time = time(21)
-    task.save()
+    edit(task, user("anna"), start_time=time(21))
     clock.move(to="2026-11-22 22:00")
-    early = said(task, "2026-11-22 20:00")
-    assert early == "the rule was changed by anna before, at 2026-11-22 12:00:00: Start time"
-    task = BackgroundTask.objects.get()
-    task.start_time = time(23)
-    task.save()
-    late = said(task, "2026-11-22 21:00")
-    assert late.startswith("it waited when the rule was changed at 2026-11-22 22:00:00: Start time")
+    early = "the rule was changed by anna before, at 2026-11-22 12:00:00: Start time"
+    assert said(task, "2026-11-22 20:00") == early
+    run_due_jobs()
+    assert said(task, "2026-11-22 20:00") == early
+    ran = "succeeded after 0.0 s (it began 1 h late)"
+    assert said(task, "2026-11-22 21:00") == ran
+    clock.move("1 day")
+    edit(task, start_time=time(23))
+    late = "it waited when the rule was changed at 2026-11-23 22:00:00: Start time"
+    assert said(task, "2026-11-23 21:00") == late
     edits = [answer for answer in why(task) if answer.due_at is None]
     assert [str(edit) for edit in edits] == [
         "the rule was changed: Start time", "the rule was changed by anna: Start time",
     ]  # fmt: skip
     answers = why(task, "2026-11-22 19:00")
     assert "what it named before is known only where it left a trace" in str(answers)
+    simulate("2 days")
+    assert [(f"{each.due_at:%d %H}", str(each)) for each in why(task)[:-1] if each.due_at] == [
+        ("24 22", "succeeded after 0.0 s"), ("23 22", "succeeded after 0.0 s"), ("23 20", late),
+        ("22 20", ran), ("22 19", early),
+    ]  # fmt: skip
 
 
-def edit(task: BackgroundTask, who: Any = None, **values: Any) -> None:
-    """Change the row as somebody does who has just read it."""
-    row = BackgroundTask.objects.get(pk=task.pk)
-    for name, value in values.items():
-        setattr(row, name, value)
-    row.edited_by = who
-    row.save()
+def test_what_an_edit_let_go_of_is_not_made_up_by_a_later_job() -> None:
+    task = daily()
+    simulate("1 day")
+    edit(task, "anna", every_unit="weekly")
+    clock.move("8 days")
+    (job,) = run_due_jobs()
+    assert job.missed == 0
+    assert said(task, "2026-11-23 20:00") == (
+        "the rule was changed by anna before, at 2026-11-23 12:00:00: Recurrence"
+    )
 
 
 def test_no_clock_change_moved_what_a_former_rule_named() -> None:
