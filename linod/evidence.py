@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import TypeVar
 
 from django.db.models import Q, QuerySet
 
@@ -15,15 +17,22 @@ from linod.models import RULE_FIELDS, BackgroundTask
 from linod.procedures import Procedures
 from linod.recurrence import Recurrence
 
+Row = TypeVar("Row", Job, Decision, Daemon)
 Kind = Decision.Kind
 #: Decisions that switch a task off or on.
 SWITCHES = (Kind.DISABLED, Kind.QUARANTINED, Kind.ENABLED)
+#: Decisions after which a task waits for another instant than before.
+LETS_GO = (*SWITCHES, Kind.EDITED)
+#: The order of time.
+OF_JOBS, OF_LINES = ("due_at", "attempt"), ("at", "pk")
 #: Most rows of a kind that are read: an answer is for a person.
 MOST = 500
 #: Jobs that are read of the time before: one of them may have run into it.
 BEFORE = 5
 #: How far back a procedure that goes first may have begun.
 LONG_RUN = timedelta(days=1)
+#: How long after a jump of the clock an instant may have been late for it.
+AFTER_JUMP = timedelta(hours=1)
 
 
 def is_rule_edit(decision: Decision) -> bool:
@@ -81,22 +90,30 @@ def jobs_of(task: BackgroundTask) -> QuerySet[Job]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is kept of a task from its instant ``since`` until ``now``, in the order of time.
+    """What is kept of a task from ``since`` to ``until``, in the order of time.
 
-    :param jobs: of the task, and the last ones before.
+    :param since: the first moment of which everything was read.
+    :param now: the database's time.
+    :param jobs: of the instants of that time, the last ones before, the one that is active, and the
+        next one that the rule made.
     :param others: jobs of the procedures that go before the task's.
+    :param decisions: of that time and about its instants, and what was decided next.
     :param switch: what switched the task off or on last, before ``since``.
+    :param daemons: that were there at that time, the last one before, and the first one after.
+    :param daemons_since: before this moment there were more of them than were read.
     """
 
     task: BackgroundTask
     standing: Standing
     since: datetime
+    until: datetime
     now: datetime
     jobs: list[Job]
     others: list[Job]
     decisions: list[Decision]
     switch: Decision | None
     daemons: list[Daemon]
+    daemons_since: datetime
 
     def attempts(self, due_at: datetime) -> list[Job]:
         """The jobs of an instant, the first attempt first."""
@@ -127,16 +144,20 @@ class Evidence:
         return (decision for decision in self.decisions if decision.at >= moment)
 
     def has_daemon(self, moment: datetime) -> bool:
-        """Whether a daemon was there to run something."""
-        return any(
+        """Whether a daemon was there to run something, or may have been."""
+        return moment < self.daemons_since or any(
             daemon.started_at <= moment <= self._last_sign(daemon) for daemon in self.daemons
         )
 
     def _last_sign(self, daemon: Daemon) -> datetime:
         """A daemon that lives shows itself each third of a lease only."""
-        lease = timedelta(seconds=config().LEASE)
-        is_there = daemon.state != Daemon.State.STOPPED and self.now - daemon.last_seen_at < lease
+        is_there = daemon.state != Daemon.State.STOPPED and self.now - daemon.last_seen_at < lease()
         return max(self.now, daemon.last_seen_at) if is_there else daemon.last_seen_at
+
+
+def lease() -> timedelta:
+    """How long a daemon may be silent and still lives."""
+    return timedelta(seconds=config().LEASE)
 
 
 def _held(job: Job, moment: datetime) -> bool:
@@ -146,32 +167,99 @@ def _held(job: Job, moment: datetime) -> bool:
     return job.end_time is None or job.end_time > moment
 
 
-def read(task: BackgroundTask, standing: Standing, since: datetime, now: datetime) -> Evidence:
-    """Read what is kept; a handful of queries, each bounded."""
-    jobs, decisions = jobs_of(task), decisions_of(task)
-    daemons = Daemon.objects.using(task._state.db)
-    before = list(jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BEFORE])
-    from_then = jobs.filter(due_at__gte=since).select_related("requested_by")
-    gone = daemons.filter(last_seen_at__lt=since).order_by("-last_seen_at")[:1]
-    about_all = Decision.objects.using(task._state.db).filter(kind=Kind.CLOCK_JUMPED)
-    lines = [
-        *decisions.filter(Q(at__gte=since) | Q(due_at__gte=since)).order_by("at", "pk")[:MOST],
-        *about_all.filter(at__gte=since, at__lte=now).order_by("at")[:MOST],
-    ]
+# Reading: an answer is for a person, so each query is bounded
+
+
+def read(
+    task: BackgroundTask, standing: Standing, since: datetime, until: datetime, now: datetime
+) -> Evidence:
+    """Read what is kept of that time; a handful of queries.
+
+    Where there is more of it than is read, the newest counts, and the answer begins later.
+    """
+    told, are_all_jobs = _newest(jobs_of(task).filter(due_at__range=(since, until)), *OF_JOBS)
+    beside = _jobs_beside(task, since, until, now)
+    lines, are_all_lines = _newest(_lines_of_then(task, since, until, beside), *OF_LINES)
+    daemons, daemons_since = _read_daemons(task, since, until)
+    since = max(
+        since,
+        since if are_all_jobs else told[0].due_at,
+        since if are_all_lines else lines[0].at,
+    )
+    switches = decisions_of(task).filter(kind__in=SWITCHES, at__lt=since)
     return Evidence(
         task,
         standing,
         since,
+        until,
         now,
-        jobs=[*reversed(before), *from_then.order_by("due_at", "attempt")[:MOST]],
-        others=_jobs_before(task, since),
-        decisions=sorted(lines, key=lambda line: (line.at, line.pk)),
-        switch=decisions.filter(kind__in=SWITCHES, at__lt=since).order_by("-at", "-pk").first(),
-        daemons=[*gone, *daemons.filter(last_seen_at__gte=since).order_by("started_at")[:MOST]],
+        jobs=_in_order([*told, *beside], *OF_JOBS),
+        others=_jobs_before(task, since, until),
+        decisions=_in_order([*lines, *_lines_beside(task, since, until)], *OF_LINES),
+        switch=switches.order_by("-at", "-pk").first(),
+        daemons=daemons,
+        daemons_since=daemons_since,
     )
 
 
-def _jobs_before(task: BackgroundTask, since: datetime) -> list[Job]:
+def _newest(rows: QuerySet[Row], *order: str) -> tuple[list[Row], bool]:
+    """The last ones of these rows, in their order, and whether these are all."""
+    found = list(rows.order_by(*(f"-{name}" for name in order))[:MOST])
+    return found[::-1], len(found) < MOST
+
+
+def _in_order(rows: Iterable[Row], *order: str) -> list[Row]:
+    """Each of these rows once."""
+    each = {row.pk: row for row in rows}
+    return sorted(each.values(), key=attrgetter(*order))
+
+
+def _jobs_beside(
+    task: BackgroundTask, since: datetime, until: datetime, now: datetime
+) -> list[Job]:
+    """Jobs of other instants that ran into that time, or may have made up for it."""
+    jobs = jobs_of(task)
+    found = [*jobs.filter(active_task=task.pk)]
+    found += jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BEFORE]
+    if until < now:
+        later = jobs.filter(due_at__gt=until, trigger=Job.Trigger.SCHEDULE)
+        found += later.order_by("due_at", "attempt")[:1]
+    return found
+
+
+def _lines_of_then(
+    task: BackgroundTask, since: datetime, until: datetime, beside: Iterable[Job]
+) -> QuerySet[Decision]:
+    """What was decided then or about an instant of then; the job itself tells that it was asked."""
+    instants = Q(due_at__range=(since, until)) | Q(job__in=[job.pk for job in beside])
+    lines = decisions_of(task).filter(Q(at__range=(since, until)) | instants)
+    return lines.exclude(kind=Kind.REQUESTED)
+
+
+def _lines_beside(task: BackgroundTask, since: datetime, until: datetime) -> list[Decision]:
+    """What was decided next about instants that waited, and when the clock jumped."""
+    later = decisions_of(task).filter(at__gt=until, kind__in=(*LETS_GO, Kind.SKIPPED))
+    jumps = Decision.objects.using(task._state.db).filter(
+        kind=Kind.CLOCK_JUMPED, at__range=(since, until + AFTER_JUMP)
+    )
+    return [*later.order_by("at", "pk")[:MOST], *_newest(jumps, *OF_LINES)[0]]
+
+
+def _read_daemons(
+    task: BackgroundTask, since: datetime, until: datetime
+) -> tuple[list[Daemon], datetime]:
+    """The daemons of that time with those before and after, and from when on these are all."""
+    daemons = Daemon.objects.using(task._state.db)
+    # One that lives may have been seen a while ago.
+    seen, are_all = _newest(
+        daemons.filter(last_seen_at__gte=since - lease(), started_at__lte=until), "last_seen_at"
+    )
+    before = daemons.filter(last_seen_at__lt=since - lease()).order_by("-last_seen_at")[:1]
+    after = daemons.filter(started_at__gt=until).order_by("started_at")[:1]
+    return [*before, *seen, *after], since if are_all else seen[0].last_seen_at
+
+
+def _jobs_before(task: BackgroundTask, since: datetime, until: datetime) -> list[Job]:
     """Jobs of what the task's procedure runs after."""
     names = [
         known
@@ -184,8 +272,8 @@ def _jobs_before(task: BackgroundTask, since: datetime) -> list[Job]:
     tasks = BackgroundTask.objects.using(task._state.db).filter(procedure__in=names)
     ids = list(tasks.values_list("pk", flat=True))
     jobs = Job.objects.using(task._state.db).filter(task__in=ids)
-    recent = jobs.filter(due_at__gte=since - LONG_RUN)
-    return list(recent.filter(Q(end_time=None) | Q(end_time__gte=since)).order_by("due_at")[:MOST])
+    recent = jobs.filter(due_at__range=(since - LONG_RUN, until))
+    return _newest(recent.filter(Q(end_time=None) | Q(end_time__gte=since)), *OF_JOBS)[0]
 
 
 # Which instants left a trace

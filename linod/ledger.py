@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -23,8 +24,6 @@ from linod.wording import is_ambiguous
 #: How many instants are told about, unless another number is asked for.
 LAST = 20
 TICK = timedelta(microseconds=1)
-#: Decisions after which a task waits for another instant than before.
-LETS_GO = (Kind.DISABLED, Kind.QUARANTINED, Kind.ENABLED, Kind.EDITED)
 
 
 @dataclass(frozen=True)
@@ -84,24 +83,34 @@ class Ledger:
     def latest(self, limit: int) -> list[Answer]:
         """The last instants, and the changes of the rule between them."""
         moments = self._moments(self._first_trace(), self.now, limit)
-        self._read(moments)
+        self._read(min(moments, default=self.now), self.now)
         edits = [line for line in self.kept.decisions if evidence.is_rule_edit(line)]
         if self.edit is not None and not moments:
             edits = [self.edit]
-        return [*map(self.explain, moments), *map(self._edited, edits[-limit:])]
+        return [*self._explained(moments), *map(self._edited, edits[-limit:])]
 
     def around(self, at: datetime, limit: int) -> list[Answer]:
         """What was due at that moment; else that nothing was, and what was before and after."""
         end = at + (timedelta(seconds=1) if at.second else timedelta(minutes=1)) - TICK
         asked = self._moments(at, end, limit)
         moments = asked or [*self._moments(self._first_trace(), at, 1), *self._after(end)]
-        self._read([*moments, at])
-        found = [self.explain(moment) for moment in moments]
+        self._read(min([*moments, at]), max([*moments, at]))
+        found = self._explained(moments)
         return found if asked else [*found, self._nothing_due(at)]
 
-    def _read(self, moments: list[datetime]) -> None:
-        since = min(moments, default=self.now)
-        self.kept = evidence.read(self.task, self.standing, min(since, self.now), self.now)
+    def _read(self, since: datetime, until: datetime) -> None:
+        since, until = min(since, self.now), min(until, self.now)
+        self.kept = evidence.read(self.task, self.standing, since, until, self.now)
+
+    @cached_property
+    def present(self) -> Evidence:
+        """What is kept of right now."""
+        if self.kept.until == self.now:
+            return self.kept
+        return evidence.read(self.task, self.standing, self.now, self.now, self.now)
+
+    def _explained(self, moments: list[datetime]) -> list[Answer]:
+        return [self.explain(moment) for moment in moments if moment >= self.kept.since]
 
     # Which instants there were
 
@@ -234,7 +243,7 @@ class Ledger:
                 policy = listed([line.reason, reason])
                 return Answer(moment, _("skipped: it came too late"), policy, job, line)
             is_about = line.at >= moment or line.due_at == moment
-            if line.kind not in LETS_GO or not is_about:
+            if line.kind not in evidence.LETS_GO or not is_about:
                 continue
             if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
                 continue
@@ -282,7 +291,7 @@ class Ledger:
         due = self.task.next_run_at
         if due is None or due > moment:
             return None
-        reason, job = self.voice.hindrance(self.now, self.kept)
+        reason, job = self.voice.hindrance(self.now, self.present)
         headline = _("has not begun yet") if reason else _("is about to begin")
         return Answer(moment, headline, listed([reason, self._clock_change(moment)]), job)
 
@@ -334,7 +343,7 @@ class Ledger:
     def next(self) -> Answer:
         """What comes next."""
         task, moment = self.task, self.task.next_run_at
-        reason, job = self.voice.hindrance(self.now, self.kept)
+        reason, job = self.voice.hindrance(self.now, self.present)
         waiting = evidence.waiting_job(task)
         if task.requested_at is not None:
             who = str(task.requested_by or "")
@@ -344,7 +353,7 @@ class Ledger:
         if waiting is not None:
             return Answer(waiting.available_at, self.voice.outcome(waiting, []), reason, waiting)
         if task.disabled:
-            line = self.kept.switched(self.now)
+            line = self.present.switched(self.now)
             who = line.who if line else ""
             named = _("nothing: the task is disabled by %(who)s")
             headline = either(who, named, _("nothing: the task is disabled")) % {"who": who}

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from linod.events import last_line
-from linod.evidence import Evidence, Kind
+from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
@@ -20,8 +20,6 @@ from linod.wording import is_ambiguous, left_out
 State = Job.State
 #: A lateness that needs no explanation.
 SOON = timedelta(seconds=2)
-#: How long after a jump of the clock an instant may have been late for it.
-AFTER_JUMP = timedelta(hours=1)
 
 
 def span(length: timedelta) -> str:

@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from linod import Procedures, answers, claims, ledger
+from linod import Procedures, answers, claims, evidence, ledger
 from linod.answers import NoMoment
 from linod.claims import Terms
 from linod.exceptions import UnknownProcedure
@@ -103,6 +103,35 @@ def test_the_last_instants_are_told_and_no_more() -> None:
     with CaptureQueriesContext(connection) as many:
         assert len(ledger.why(task, limit=40)) == 41
     assert len(many) == len(few) < 20
+
+
+def test_where_there_is_too_much_the_newest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MOST", 5)
+    task = make_task(noop, every_unit="minutely")
+    simulate("1 hour")
+    *past, _coming = why(task)
+    assert [answer.job for answer in past] == list(Job.objects.order_by("-due_at")[:5])
+    assert {answer.headline for answer in past} == {"succeeded after 0.0 s"}
+
+
+def test_a_moment_long_ago_and_what_there_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MOST", 5)
+    task = make_task(noop, every_unit="minutely")
+    task.disable("moving house", user="anna")
+    clock.move("2 minutes")
+    task.enable("ben")
+    simulate("1 hour")
+    task.disable("moving back", user="anna")
+    task.enable("ben")
+    Job.objects.filter(pk=Job.objects.latest("due_at").pk).update(
+        state="running", active_task=task.pk, end_time=None
+    )
+    (disabled,) = why(task, "2026-11-22 12:01")[:-1]
+    assert disabled.headline == "the task was disabled by anna: moving house"
+    assert disabled.detail.endswith("enabled by ben at 2026-11-22 12:02:00")
+    answer, coming = why(task, "2026-11-22 12:05")
+    assert answer.headline == "succeeded after 0.0 s"
+    assert coming.detail.startswith("still running: the job of 2026-11-22 13:02:00, since")
 
 
 def test_a_failure_says_its_last_line_and_disables() -> None:
@@ -317,6 +346,44 @@ def test_no_daemon_alive() -> None:
     assert (
         said(task, "2026-11-22 20:00") == "is about to begin"
     )  # its last sign of life is 15 s old
+
+
+def test_daemons_that_could_not_stay_do_not_hide_the_one_that_lives() -> None:
+    Daemon.objects.all().delete()
+    first = datetime(2026, 11, 22, 19, tzinfo=UTC)
+    Daemon.objects.bulk_create(
+        Daemon(
+            owner=uuid.uuid4(), host="web1", pid=n, version="1", state="running",
+            started_at=first + timedelta(seconds=5 * n),
+            last_seen_at=first + timedelta(seconds=5 * n + 4),
+        )
+        for n in range(600)
+    )  # fmt: skip
+    a_daemon("2026-11-22 23:00", "2026-11-24 00:00", "web2")
+    task = daily()
+    clock.move(to="2026-11-23 20:00:30")
+    assert [str(answer) for answer in why(task)] == [
+        "is about to begin", "is about to begin", "is due",
+    ]  # fmt: skip
+
+
+def test_nothing_is_said_of_daemons_that_were_too_many_to_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evidence, "MOST", 2)
+    Daemon.objects.all().delete()
+    for day in (22, 23, 24, 25):
+        a_daemon(f"2026-11-{day} 12:00", f"2026-11-{day} 18:00", f"web{day}")
+    task = daily()
+    clock.move(to="2026-11-25 18:00")
+    (job,) = run_due_jobs()
+    third, second, first, _coming = why(task)
+    text = f"made up by the job of 2026-11-24 20:00:00: one run for {job.missed + 1} instants"
+    assert (str(first), str(second)) == (text, text)
+    assert third.detail.startswith(
+        "it began 22 h late: no daemon ran from 2026-11-24 18:00:00 (web24:7)"
+        " until 2026-11-25 12:00:00 (web25:7)"
+    )
 
 
 def test_an_unknown_procedure() -> None:
