@@ -6,50 +6,23 @@ rule named before somebody changed it is known by what it left behind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from linod import clock, evidence
+from linod import clock, coming, evidence
 from linod.conf import config
 from linod.evidence import Evidence, Kind
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
-from linod.telling import Voice, either, listed, reason_of
+from linod.telling import Answer, Voice, either, listed, reason_of
 from linod.wording import is_ambiguous
 
 #: How many instants are told about, unless another number is asked for.
 LAST = 20
 TICK = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a due instant.
-
-    :param due_at: the instant; None: the answer is about the rule itself, or nothing comes.
-    :param headline: what happened.
-    :param detail: why, and what else there is to know; may be empty.
-    :param job: the job that ran, or that held it up.
-    :param decision: the line of the ledger that says so.
-    """
-
-    due_at: datetime | None
-    headline: str
-    detail: str = ""
-    job: Job | None = None
-    decision: Decision | None = None
-
-    def __str__(self) -> str:
-        return f"{self.headline} ({self.detail})" if self.detail else self.headline
-
-    @property
-    def moment(self) -> datetime | None:
-        """When it was: the instant, or the decision's time."""
-        return self.due_at if self.decision is None or self.due_at else self.decision.at
 
 
 def why(
@@ -66,7 +39,8 @@ def why(
     """
     ledger = Ledger(task, now or clock.db_now(task._state.db))
     found = ledger.latest(limit) if at is None else ledger.around(at, limit)
-    return [*sorted(found, key=lambda each: each.moment or ledger.now, reverse=True), ledger.next()]
+    found.sort(key=lambda each: each.moment or ledger.now, reverse=True)
+    return [*found, coming.answer(ledger.voice, ledger.present)]
 
 
 class Ledger:
@@ -340,27 +314,5 @@ class Ledger:
             return listed([_("a clock change shows this time twice: the first one counts"), rule])
         return rule
 
-    def next(self) -> Answer:
-        """What comes next."""
-        task, moment = self.task, self.task.next_run_at
-        reason, job = self.voice.hindrance(self.now, self.present)
-        waiting = evidence.waiting_job(task)
-        if task.requested_at is not None:
-            who = str(task.requested_by or "")
-            named = _("runs as soon as possible: requested by %(who)s")
-            text = either(who, named, _("runs as soon as possible: requested")) % {"who": who}
-            return Answer(task.requested_at, text, reason, job)
-        if waiting is not None:
-            return Answer(waiting.available_at, self.voice.outcome(waiting, []), reason, waiting)
-        if task.disabled:
-            line = self.present.switched(self.now)
-            who = line.who if line else ""
-            named = _("nothing: the task is disabled by %(who)s")
-            headline = either(who, named, _("nothing: the task is disabled")) % {"who": who}
-            text = f"{headline}: {task.disabled_reason}" if task.disabled_reason else headline
-            return Answer(task.disabled_until, text, self._until(self.now), None, line)
-        if moment is None:
-            named = _("its rule names no further instant") if self.rule else ""
-            return Answer(None, _("nothing"), named or _("the task has no recurrence"), job)
-        text = _("runs") if moment > self.now else _("is due")
-        return Answer(moment, text, listed([reason, self._clock_change(moment)]), job)
+
+__all__ = ["Answer", "Ledger", "why"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -20,6 +21,32 @@ from linod.wording import is_ambiguous, left_out
 State = Job.State
 #: A lateness that needs no explanation.
 SOON = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a due instant.
+
+    :param due_at: the instant; None: the answer is about the rule itself, or nothing comes.
+    :param headline: what happened.
+    :param detail: why, and what else there is to know; may be empty.
+    :param job: the job that ran, or that held it up.
+    :param decision: the line of the ledger that says so.
+    """
+
+    due_at: datetime | None
+    headline: str
+    detail: str = ""
+    job: Job | None = None
+    decision: Decision | None = None
+
+    def __str__(self) -> str:
+        return f"{self.headline} ({self.detail})" if self.detail else self.headline
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was: the instant, or the decision's time."""
+        return self.due_at if self.decision is None or self.due_at else self.decision.at
 
 
 def span(length: timedelta) -> str:

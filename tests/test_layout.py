@@ -56,6 +56,7 @@ FLOORS = {
     "claims": 2,
     "clock": 2,
     "columns": 2,
+    "coming": 2,
     "events": 2,
     "execution": 2,
     "fields": 2,

@@ -203,10 +203,10 @@ def test_disabled_by_whom_and_why_and_until_when() -> None:
 def test_paused_until() -> None:
     task = daily()
     task.disable("on holiday", until=NOON + timedelta(days=3), user=user("anna"))
-    coming = why(task)[-1]
-    assert (coming.due_at, coming.detail) == (
-        NOON + timedelta(days=3), "until 2026-11-25 12:00:00",
-    )  # fmt: skip
+    pause = "the task is disabled by anna until 2026-11-25 12:00:00: on holiday"
+    assert why(task)[-1] == Answer(
+        NOON + timedelta(days=3, hours=8), "runs", pause, decision=Decision.objects.get()
+    )
     simulate("1 day")
     assert said(task, "2026-11-22 20:00") == (
         "the task was disabled by anna: on holiday"
@@ -215,6 +215,37 @@ def test_paused_until() -> None:
     simulate("3 days")
     assert "enabled at 2026-11-25 12:00:00" in said(task, "2026-11-22 20:00")
     assert said(task, "2026-11-25 20:00") == "succeeded after 0.0 s"
+
+
+def test_after_a_pause_that_ends_with_an_instant_the_next_one_comes() -> None:
+    task = daily()
+    until = NOON + timedelta(days=1, hours=8)
+    task.disable("on holiday", until=until)
+    coming = why(task)[-1]
+    assert coming.due_at == until + timedelta(days=1)
+    simulate("3 days")
+    assert Job.objects.earliest("due_at").due_at == coming.due_at
+
+
+def test_a_pause_that_no_daemon_has_ended() -> None:
+    Daemon.objects.all().delete()
+    a_daemon("2026-11-22 11:00", "2026-11-22 12:00")
+    task = daily()
+    task.disable("on holiday", until=NOON + timedelta(hours=2))
+    clock.move("1 day")
+    assert str(why(task)[-1]) == (
+        "runs (the task is disabled until 2026-11-22 14:00:00: on holiday;"
+        " no daemon has run since 2026-11-22 12:00:00 (web1:7))"
+    )
+
+
+def test_after_a_pause_that_outlasts_the_rule_nothing_comes() -> None:
+    task = daily(end_date=NOON.date())
+    task.disable("on holiday", until=NOON + timedelta(days=3), user=user("anna"))
+    assert str(why(task)[-1]) == (
+        "nothing (its rule names no further instant;"
+        " the task is disabled by anna until 2026-11-25 12:00:00: on holiday)"
+    )
 
 
 def test_disabled_in_the_form() -> None:
