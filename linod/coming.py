@@ -14,7 +14,8 @@ from linod.telling import Answer, Voice, either, listed
 def answer(voice: Voice, kept: Evidence) -> Answer:
     """What comes next; ``kept`` is about right now."""
     task, moment = kept.task, kept.task.next_run_at
-    reason, job = voice.hindrance(kept.now, kept)
+    is_due = task.requested_at is not None or (moment is not None and moment <= kept.now)
+    reason, job = voice.hindrance_now(kept, is_due)
     waiting = evidence.waiting_job(task)
     if task.requested_at is not None:
         who = str(task.requested_by or "")
@@ -29,7 +30,7 @@ def answer(voice: Voice, kept: Evidence) -> Answer:
         return _while_disabled(kept)
     if moment is None:
         return Answer(None, _("nothing"), _no_instant(kept), job)
-    text = _("runs") if moment > kept.now else _("is due")
+    text = _("is due") if is_due else _("runs")
     return Answer(moment, text, listed([reason, voice.clock_change(moment, kept)]), job)
 
 
@@ -55,7 +56,7 @@ def _after_pause(voice: Voice, kept: Evidence, until: datetime) -> Answer:
     pause = _pause(voice, kept, "" if line is None else line.who, until)
     if moment is None:
         return Answer(None, _("nothing"), listed([_no_instant(kept), pause]), None, line)
-    reason, job = voice.hindrance(kept.now, kept)
+    reason, job = voice.hindrance_now(kept, is_due=False)
     detail = listed([pause, reason, voice.clock_change(moment, kept)])
     return Answer(moment, _("runs"), detail, job, line)
 

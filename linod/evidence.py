@@ -123,13 +123,14 @@ class Evidence:
         """The decisions about a job."""
         return [decision for decision in self.decisions if decision.job == job.pk]
 
-    def holder(self, moment: datetime) -> Job | None:
-        """The job that held the task at a moment; of another instant than that one."""
-        return next((job for job in self.jobs if job.due_at != moment and _held(job, moment)), None)
+    def holder(self, moment: datetime, until: datetime) -> Job | None:
+        """A job of another instant than ``moment`` that held the task then, or until later."""
+        others = (job for job in self.jobs if job.due_at != moment)
+        return next((job for job in others if _held(job, moment, until)), None)
 
-    def first_to_go(self, moment: datetime) -> Job | None:
-        """A job that ran at a moment and goes before the task's own."""
-        return next((job for job in self.others if _held(job, moment)), None)
+    def first_to_go(self, moment: datetime, until: datetime) -> Job | None:
+        """A job that ran in that time and goes before the task's own."""
+        return next((job for job in self.others if _held(job, moment, until)), None)
 
     def switched(self, moment: datetime) -> Decision | None:
         """What switched the task off or on last, at a moment."""
@@ -160,9 +161,15 @@ def lease() -> timedelta:
     return timedelta(seconds=config().LEASE)
 
 
-def _held(job: Job, moment: datetime) -> bool:
-    begin = job.claimed_at or job.start_time
-    if begin is None or begin > moment or job.state == Job.State.WAITING:
+def begin_of(job: Job) -> datetime | None:
+    """Since when a job held its task."""
+    return job.claimed_at or job.start_time
+
+
+def _held(job: Job, moment: datetime, until: datetime) -> bool:
+    """Whether a job held its task at a moment, or began to before ``until``."""
+    begin = begin_of(job)
+    if begin is None or job.state == Job.State.WAITING or (begin > moment and begin >= until):
         return False
     return job.end_time is None or job.end_time > moment
 
@@ -259,18 +266,26 @@ def _read_daemons(
     return [*before, *seen, *after], since if are_all else seen[0].last_seen_at
 
 
-def _jobs_before(task: BackgroundTask, since: datetime, until: datetime) -> list[Job]:
-    """Jobs of what the task's procedure runs after."""
+def _tasks_before(task: BackgroundTask) -> QuerySet[BackgroundTask]:
+    """The tasks of what the task's procedure runs after."""
     names = [
         known
         for name in task.procedure.run_after
         if (procedure := Procedures.get_by_name(name)) is not None
         for known in procedure.names
     ]
-    if not names:
-        return []
-    tasks = BackgroundTask.objects.using(task._state.db).filter(procedure__in=names)
-    ids = list(tasks.values_list("pk", flat=True))
+    return BackgroundTask.objects.using(task._state.db).filter(procedure__in=names)
+
+
+def due_before(task: BackgroundTask, now: datetime) -> BackgroundTask | None:
+    """A task that goes before this one, and waits itself."""
+    due = Q(next_run_at__lte=now) | Q(requested_at__lte=now)
+    return _tasks_before(task).filter(due).order_by("seqno", "pk").first()
+
+
+def _jobs_before(task: BackgroundTask, since: datetime, until: datetime) -> list[Job]:
+    """Jobs of what the task's procedure runs after."""
+    ids = list(_tasks_before(task).values_list("pk", flat=True))
     jobs = Job.objects.using(task._state.db).filter(task__in=ids)
     recent = jobs.filter(due_at__range=(since - LONG_RUN, until))
     return _newest(recent.filter(Q(end_time=None) | Q(end_time__gte=since)), *OF_JOBS)[0]

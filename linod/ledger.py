@@ -204,7 +204,7 @@ class Ledger:
                     return None
                 words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
                 text = _("made up by the job of %(moment)s: one run for %(number)d instants")
-                reason, _holder = self._reason(moment)
+                reason, _holder = self._reason(moment, evidence.begin_of(job) or self.now)
                 line = next(iter(self.kept.about(job)), None)
                 return Answer(moment, text % words, reason, job, line)
         return None
@@ -213,7 +213,7 @@ class Ledger:
         """It waited until somebody, or a policy, decided that it does not run."""
         for line in self.kept.decisions:
             if line.kind == Kind.SKIPPED and self._skips(line, moment):
-                reason, job = self._reason(moment)
+                reason, job = self._reason(moment, line.at)
                 policy = listed([line.reason, reason])
                 return Answer(moment, _("skipped: it came too late"), policy, job, line)
             is_about = line.at >= moment or line.due_at == moment
@@ -221,7 +221,7 @@ class Ledger:
                 continue
             if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
                 continue
-            reason, job = self._reason(moment) if line.at > moment else ("", None)
+            reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
             return Answer(moment, self._gone(line, moment), reason, job, line)
         return None
 
@@ -265,12 +265,12 @@ class Ledger:
         due = self.task.next_run_at
         if due is None or due > moment:
             return None
-        reason, job = self.voice.hindrance(self.now, self.present)
+        reason, job = self.voice.hindrance_now(self.present)
         headline = _("has not begun yet") if reason else _("is about to begin")
         return Answer(moment, headline, listed([reason, self._clock_change(moment)]), job)
 
-    def _reason(self, moment: datetime) -> tuple[str, Job | None]:
-        reason, job = self.voice.hindrance(moment, self.kept)
+    def _reason(self, moment: datetime, until: datetime) -> tuple[str, Job | None]:
+        reason, job = self.voice.hindrance(moment, until, self.kept)
         return listed([reason, self._clock_change(moment)]), job
 
     def _clock_change(self, moment: datetime) -> str:

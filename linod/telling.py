@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from linod import evidence
 from linod.events import last_line
 from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
@@ -164,8 +165,9 @@ class Voice:
     def _late(self, job: Job, kept: Evidence) -> str:
         if job.lateness is None or job.lateness <= SOON:
             return ""
-        words = {"span": span(job.lateness), "reason": self.hindrance(job.due_at, kept)[0]}
-        if not words["reason"]:
+        reason, _job = self.hindrance(job.due_at, job.due_at + job.lateness, kept)
+        words = {"span": span(job.lateness), "reason": reason}
+        if not reason:
             return _("it began %(span)s late") % words
         return _("it began %(span)s late: %(reason)s") % words
 
@@ -195,34 +197,66 @@ class Voice:
 
     # Why something did not begin
 
-    def hindrance(self, moment: datetime, kept: Evidence) -> tuple[str, Job | None]:
-        """What kept the task from beginning at a moment, and the job that did so; "": unknown."""
-        if not self.task.procedure.is_known:
-            words = {"procedure": self.task.procedure}
-            return _("the procedure %(procedure)s is unknown here") % words, None
-        holder = kept.holder(moment)
-        if holder is not None:
-            return self._still_running(holder), holder
-        if not kept.has_daemon(moment):
-            return self._no_daemon(moment, kept), None
-        before = kept.first_to_go(moment)
-        if before is not None:
-            return _("%s ran, which goes before it") % before.procedure, before
+    def hindrance(
+        self, moment: datetime, until: datetime, kept: Evidence
+    ) -> tuple[str, Job | None]:
+        """What kept the task from beginning at a moment, and the job that did so; "": unknown.
+
+        :param until: when that was over: what came between counts where nothing was there before.
+        """
+        for end in (moment, until):
+            holder = kept.holder(moment, end)
+            if holder is not None:
+                return self._still_running(holder, moment), holder
+            if not kept.has_daemon(moment):
+                return self._no_daemon(moment, kept), None
+            before = kept.first_to_go(moment, end)
+            if before is not None:
+                return self._goes_before(before), before
         for line in kept.later(moment):
             if line.kind == Kind.CLOCK_JUMPED and line.at - moment <= AFTER_JUMP:
                 return line.reason, None
         return "", None
 
-    def _still_running(self, job: Job) -> str:
-        words = {
-            "due": self.moment(job.due_at),
-            "begin": self.moment(job.start_time or job.claimed_at or job.due_at),
-            "host": job.host or "?",
-        }
+    def hindrance_now(self, kept: Evidence, is_due: bool = True) -> tuple[str, Job | None]:
+        """What keeps the task from beginning now; what is not due yet need not wait for others."""
+        if not self.task.procedure.is_known:
+            words = {"procedure": self.task.procedure}
+            return _("the procedure %(procedure)s is unknown here") % words, None
+        reason, job = self.hindrance(kept.now, kept.now, kept)
+        if not is_due:
+            is_own = job is None or job.task_id == self.task.pk
+            return (reason, job) if is_own else ("", None)
+        before = None if reason else evidence.due_before(self.task, kept.now)
+        if before is not None:
+            words = {"procedure": before.procedure}
+            return _("%(procedure)s goes before it and is due as well") % words, None
+        return reason, job
+
+    def _still_running(self, job: Job, moment: datetime) -> str:
+        words = self._words_of(job)
         if job.end_time is None:
             return _("still running: the job of %(due)s, since %(begin)s, on %(host)s") % words
-        words["end"] = self.moment(job.end_time)
+        if (begin := evidence.begin_of(job)) is not None and begin > moment:
+            text = _("the job of %(due)s ran first, from %(begin)s until %(end)s, on %(host)s")
+            return text % words
         return _("the job of %(due)s was still running, until %(end)s, on %(host)s") % words
+
+    def _goes_before(self, job: Job) -> str:
+        words = self._words_of(job)
+        if job.end_time is None:
+            text = _("%(procedure)s goes before it, running since %(begin)s, on %(host)s")
+            return text % words
+        return _("%(procedure)s goes before it and ran until %(end)s, on %(host)s") % words
+
+    def _words_of(self, job: Job) -> dict[str, object]:
+        return {
+            "procedure": job.procedure,
+            "due": self.moment(job.due_at),
+            "begin": self.moment(evidence.begin_of(job) or job.due_at),
+            "end": "" if job.end_time is None else self.moment(job.end_time),
+            "host": job.host or "?",
+        }
 
     def _no_daemon(self, moment: datetime, kept: Evidence) -> str:
         gone = [daemon for daemon in kept.daemons if daemon.last_seen_at < moment]

@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from linod import Procedures, answers, claims, evidence, ledger
+from linod import agenda, answers, claims, evidence, ledger
 from linod.answers import NoMoment
 from linod.claims import Terms
 from linod.exceptions import UnknownProcedure
@@ -20,6 +20,7 @@ from linod.history import Daemon, Decision, Job
 from linod.ledger import Answer
 from linod.models import BackgroundTask
 from linod.procedures import declare
+from linod.records import Claimed, Finished
 from linod.testing import clock, run_due_jobs, simulate
 from tests.daemons import make_task, only_these_procedures
 
@@ -293,14 +294,24 @@ def test_still_running_right_now() -> None:
     assert str(coming) == f"is due ({text})"
 
 
+def claim(slots: int, lease: float = 86400.0) -> tuple[Terms, list[Claimed]]:
+    """What a daemon of its own claims now: ``slots`` jobs running, the others claimed."""
+    terms = Terms("default", uuid.uuid4(), lease, "web2")
+    now = clock.active().now  # type: ignore[union-attr]
+    return terms, claims.claim(terms, agenda.peek("default", terms.owner, now, 10), slots, now)
+
+
+def finish(terms: Terms, job: Claimed) -> None:
+    """The job ends now."""
+    now = clock.active().now  # type: ignore[union-attr]
+    assert job.start_time
+    claims.finish(terms, [Finished(job, "succeeded", job.start_time, now)])
+
+
 def claimed(task: BackgroundTask) -> Job:
     """The job of 20:00, claimed by a daemon of its own."""
-    from linod import agenda
-
     clock.move(to="2026-11-22 20:00")
-    terms = Terms("default", uuid.uuid4(), 30.0, "web2")
-    now = clock.active().now  # type: ignore[union-attr]
-    claims.claim(terms, agenda.peek("default", terms.owner, now, 10), 0, now)
+    claim(slots=0, lease=30.0)
     return Job.objects.get(task=task)
 
 
@@ -419,25 +430,66 @@ def test_nothing_is_said_of_daemons_that_were_too_many_to_be_read(
 
 def test_an_unknown_procedure() -> None:
     task = daily()
+    clock.move(to="2026-11-22 21:00")
+    run_due_jobs()
     BackgroundTask.objects.filter(pk=task.pk).update(procedure="of_a_newer_release")
     clock.move("1 day")
     expected = "the procedure of_a_newer_release is unknown here"
-    assert said(task, "2026-11-22 20:00") == f"has not begun yet ({expected})"
+    assert said(task, "2026-11-22 20:00") == "succeeded after 0.0 s (it began 1 h late)"
+    assert said(task, "2026-11-23 20:00") == f"has not begun yet ({expected})"
     assert why(task)[-1].detail == expected
 
 
-def test_waiting_for_the_one_that_goes_before() -> None:
-    first = daily(name="first")
-    declare(lambda: None, "second", run_after="first")
-    second = BackgroundTask.objects.create(
-        procedure=Procedures.second, every_unit="daily", start_time=time(20)
+def after(first: str, name: str) -> BackgroundTask:
+    """Each day at 20:00, behind another procedure."""
+    procedure = declare(lambda: None, name, run_after=first)
+    return BackgroundTask.objects.create(
+        procedure=procedure, every_unit="daily", start_time=time(20)
     )
-    job = claimed(first)
-    Job.objects.filter(pk=job.pk).update(state="running", start_time=job.claimed_at)
-    clock.move("1 minute")
+
+
+def test_waiting_for_the_one_that_goes_before() -> None:
+    first, second = daily(name="first"), after("first", "second")
+    third = after("second", "third")
+    clock.move(to="2026-11-22 20:00:00.300")
+    terms, (job,) = claim(slots=1)
+    clock.move(to="2026-11-22 20:10")
     run_due_jobs()
+    since = "first goes before it, running since 2026-11-22 20:00:00, on web2"
+    assert said(second, "2026-11-22 20:00") == f"has not begun yet ({since})"
+    assert why(second)[-1].detail == since
+    assert said(third, "2026-11-22 20:00") == (
+        "has not begun yet (second goes before it and is due as well)"
+    )
+    finish(terms, job)
+    assert {job.task for job in run_due_jobs()} == {second, third}
     assert said(second, "2026-11-22 20:00") == (
-        "has not begun yet (first ran, which goes before it)"
+        "succeeded after 0.0 s (it began 10 min late:"
+        " first goes before it and ran until 2026-11-22 20:10:00, on web2)"
+    )
+    assert said(first, "2026-11-22 20:00") == "succeeded after 9 min 59 s"
+
+
+def test_what_is_not_due_yet_waits_for_nobody() -> None:
+    daily(name="first", start_time=time(19))
+    second = after("first", "second")
+    clock.move(to="2026-11-22 19:00")
+    claim(slots=1)
+    assert str(why(second)[-1]) == "runs"
+
+
+def test_a_request_that_was_there_first() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 19:59:59")
+    task.request_run(user("robin"))
+    clock.move("1 second")
+    terms, (job,) = claim(slots=1)
+    clock.move("1 hour")
+    finish(terms, job)
+    run_due_jobs()
+    assert said(task, "2026-11-22 20:00") == (
+        "succeeded after 0.0 s (it began 1 h late: the job of 2026-11-22 19:59:59 ran first,"
+        " from 2026-11-22 20:00:00 until 2026-11-22 21:00:00, on web2)"
     )
 
 
