@@ -59,6 +59,7 @@ FLOORS = {
     "coming": 2,
     "events": 2,
     "execution": 2,
+    "fates": 2,
     "fields": 2,
     "groups": 2,
     "heartbeat": 2,

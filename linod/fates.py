@@ -1,0 +1,179 @@
+"""What became of a due instant, said for a person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from linod import evidence
+from linod.evidence import Evidence, Kind
+from linod.history import Decision, Job
+from linod.series import TICK
+from linod.telling import Answer, Voice, either, listed, reason_of
+
+
+class Fates:
+    """Tells what became of single instants of a task.
+
+    :param kept: what is kept of the time of these instants; ``present``: of right now.
+    """
+
+    def __init__(self, voice: Voice, kept: Evidence, present: Evidence) -> None:
+        self.voice, self.kept, self.present = voice, kept, present
+        self.task, self.now, self.standing = kept.task, kept.now, kept.standing
+
+    def explain(self, moment: datetime) -> Answer:
+        """What became of one."""
+        if moment > self.now:
+            return Answer(moment, self._still_to_come(moment))
+        return (
+            self._ran(moment)
+            or self._taken_back(moment)
+            or self._switched_off(moment)
+            or self._made_up(moment)
+            or self._let_go(moment)
+            or self._waits(moment)
+            or Answer(
+                moment,
+                _("nothing is kept of it"),
+                _("its rows are gone, or the task was changed behind linod's back"),
+            )
+        )
+
+    def _still_to_come(self, moment: datetime) -> str:
+        until = self.task.disabled_until
+        if self.task.disabled and (until is None or until > moment):
+            return _("is still to come, but the task is disabled")
+        return _("is still to come")
+
+    def _ran(self, moment: datetime) -> Answer | None:
+        jobs = self.kept.attempts(moment)
+        if not jobs:
+            return None
+        about = [line for job in jobs for line in self.kept.about(job)]
+        headline = self.voice.outcome(jobs[-1], about)
+        detail = self.voice.circumstances(jobs, self.kept)
+        return Answer(moment, headline, detail, jobs[-1], about[-1] if about else None)
+
+    def _taken_back(self, moment: datetime) -> Answer | None:
+        for line in self.kept.decisions:
+            if line.kind == Kind.REQUEST_CANCELLED and line.due_at == moment:
+                text = either(
+                    line.who,
+                    _("requested, and taken back by %(who)s at %(moment)s"),
+                    _("requested, and taken back at %(moment)s"),
+                )
+                words = {"who": line.who, "moment": self.voice.moment(line.at)}
+                return Answer(moment, text % words, decision=line)
+        return None
+
+    def _switched_off(self, moment: datetime) -> Answer | None:
+        line = self.kept.switched(moment)
+        if line is None:
+            switches = [each for each in self.kept.later(moment) if each.kind in evidence.SWITCHES]
+            is_off = switches[0].kind == Kind.ENABLED if switches else self.task.disabled
+            reason = "" if switches else self.task.disabled_reason
+            since = ""
+        else:
+            is_off, reason = line.kind != Kind.ENABLED, line.reason
+            since = _("since %s") % self.voice.moment(line.at)
+        if not is_off:
+            return None
+        who = line.who if line else ""
+        named = _("the task was disabled by %(who)s")
+        headline = either(who, named, _("the task was disabled")) % {"who": who}
+        detail = listed([since, self._until(moment), self._clock_change(moment)])
+        return Answer(moment, f"{headline}: {reason}" if reason else headline, detail, None, line)
+
+    def _until(self, moment: datetime) -> str:
+        for line in self.kept.later(moment):
+            if line.kind == Kind.ENABLED:
+                words = {"moment": self.voice.moment(line.at), "who": line.who}
+                named = _("enabled by %(who)s at %(moment)s")
+                return either(line.who, named, _("enabled at %(moment)s")) % words
+        until = self.task.disabled_until
+        return "" if until is None else _("until %s") % self.voice.moment(until)
+
+    def _made_up(self, moment: datetime) -> Answer | None:
+        """One run for several instants: the next job that the schedule made says for how many."""
+        rule = self.standing.rule
+        if rule is None or not self.standing.names(moment):
+            return None
+        for job in self.kept.jobs:
+            if job.trigger == Job.Trigger.SCHEDULE and job.due_at > moment:
+                if rule.count(moment - TICK, job.due_at - TICK) > job.missed:
+                    return None
+                words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
+                text = _("made up by the job of %(moment)s: one run for %(number)d instants")
+                reason, _holder = self._reason(moment, evidence.begin_of(job) or self.now)
+                line = next(iter(self.kept.about(job)), None)
+                return Answer(moment, text % words, reason, job, line)
+        return None
+
+    def _let_go(self, moment: datetime) -> Answer | None:
+        """It waited until somebody, or a policy, decided that it does not run."""
+        for line in self.kept.decisions:
+            if line.kind == Kind.SKIPPED and self._skips(line, moment):
+                reason, job = self._reason(moment, line.at)
+                policy = listed([line.reason, reason])
+                return Answer(moment, _("skipped: it came too late"), policy, job, line)
+            is_about = line.at >= moment or line.due_at == moment
+            if line.kind not in evidence.LETS_GO or not is_about:
+                continue
+            if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
+                continue
+            reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
+            return Answer(moment, self._gone(line, moment), reason, job, line)
+        return None
+
+    def _skips(self, line: Decision, moment: datetime) -> bool:
+        if line.due_at is None or line.at < moment:
+            return False
+        # With a job, earlier ones than its own were left out; else all that waited.
+        return moment < line.due_at if line.job is not None else line.due_at <= moment
+
+    def _gone(self, line: Decision, moment: datetime) -> str:
+        words = {"who": line.who, "at": self.voice.moment(line.at), "reason": reason_of(line)}
+        if line.kind == Kind.QUARANTINED:
+            return _("it could not run, and the task was disabled: %(reason)s") % words
+        if line.kind == Kind.EDITED and line.at <= moment:
+            text = either(
+                line.who,
+                _("the rule was changed by %(who)s before, at %(at)s: %(reason)s"),
+                _("the rule was changed before, at %(at)s: %(reason)s"),
+            )
+        elif line.kind == Kind.EDITED:
+            text = either(
+                line.who,
+                _("it waited when the rule was changed by %(who)s at %(at)s: %(reason)s"),
+                _("it waited when the rule was changed at %(at)s: %(reason)s"),
+            )
+        elif line.kind == Kind.ENABLED:
+            text = either(
+                line.who,
+                _("it waited when the task was enabled anew by %(who)s at %(at)s"),
+                _("it waited when the task was enabled anew at %(at)s"),
+            )
+        else:
+            text = either(
+                line.who,
+                _("it waited when the task was disabled by %(who)s at %(at)s: %(reason)s"),
+                _("it waited when the task was disabled at %(at)s: %(reason)s"),
+            )
+        return text % words
+
+    def _waits(self, moment: datetime) -> Answer | None:
+        due = self.task.next_run_at
+        if due is None or due > moment:
+            return None
+        reason, job = self.voice.hindrance_now(self.present)
+        headline = _("has not begun yet") if reason else _("is about to begin")
+        return Answer(moment, headline, listed([reason, self._clock_change(moment)]), job)
+
+    def _reason(self, moment: datetime, until: datetime) -> tuple[str, Job | None]:
+        reason, job = self.voice.hindrance(moment, until, self.kept)
+        return listed([reason, self._clock_change(moment)]), job
+
+    def _clock_change(self, moment: datetime) -> str:
+        return self.voice.clock_change(moment, self.kept)
