@@ -71,20 +71,38 @@ class Fates:
     def _switched_off(self, moment: datetime) -> Answer | None:
         line = self.kept.switched(moment)
         if line is None:
-            switches = [each for each in self.kept.later(moment) if each.kind in evidence.SWITCHES]
-            is_off = switches[0].kind == Kind.ENABLED if switches else self.task.disabled
-            reason = "" if switches else self.task.disabled_reason
-            since = ""
+            return self._made_disabled(moment)
+        if line.kind == Kind.ENABLED:
+            return None
+        named = _("the task was disabled by %(who)s")
+        headline = either(line.who, named, _("the task was disabled")) % {"who": line.who}
+        since = _("since %s") % self.voice.moment(line.at)
+        return self._disabled(moment, headline, line.reason, since, line)
+
+    def _made_disabled(self, moment: datetime) -> Answer | None:
+        """Nothing is kept of what switched it off: then it was made so."""
+        switches = (line for line in self.kept.later(moment) if line.kind in evidence.SWITCHES)
+        switch = next(switches, None)
+        if switch is None:
+            reason, is_off = self.task.disabled_reason, self.task.disabled
         else:
-            is_off, reason = line.kind != Kind.ENABLED, line.reason
-            since = _("since %s") % self.voice.moment(line.at)
+            # Who enables a task that was not disabled lets go of an instant.
+            reason, is_off = "", switch.kind == Kind.ENABLED and switch.due_at is None
         if not is_off:
             return None
-        who = line.who if line else ""
-        named = _("the task was disabled by %(who)s")
-        headline = either(who, named, _("the task was disabled")) % {"who": who}
+        return self._disabled(moment, _("the task was disabled"), reason)
+
+    def _disabled(
+        self,
+        moment: datetime,
+        headline: str,
+        reason: str,
+        since: str = "",
+        line: Decision | None = None,
+    ) -> Answer:
+        text = f"{headline}: {reason}" if reason else headline
         detail = listed([since, self._until(moment), self._clock_change(moment)])
-        return Answer(moment, f"{headline}: {reason}" if reason else headline, detail, None, line)
+        return Answer(moment, text, detail, None, line)
 
     def _until(self, moment: datetime) -> str:
         for line in self.kept.later(moment):
@@ -118,14 +136,18 @@ class Fates:
                 reason, job = self._reason(moment, line.at)
                 policy = listed([line.reason, reason])
                 return Answer(moment, _("skipped: it came too late"), policy, job, line)
-            is_about = line.at >= moment or line.due_at == moment
-            if line.kind not in evidence.LETS_GO or not is_about:
-                continue
-            if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
+            if line.kind not in evidence.LETS_GO or not self._lets_go(line, moment):
                 continue
             reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
             return Answer(moment, self._gone(line, moment), reason, job, line)
         return None
+
+    def _lets_go(self, line: Decision, moment: datetime) -> bool:
+        """Whether the task waited for the instant until then, or would have without that edit."""
+        if line.at < moment:
+            is_dropped = line.kind == Kind.EDITED and line.due_at == moment
+            return is_dropped and not self.standing.names(moment)
+        return line.due_at is not None and line.due_at <= moment
 
     def _skips(self, line: Decision, moment: datetime) -> bool:
         if line.due_at is None or line.at < moment:

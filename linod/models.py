@@ -367,7 +367,7 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
                 raise self._gone()
             now, until = clock.db_now(using), row.disabled_until
             by_itself = user is None and until is not None and until <= now
-            row.disabled = False
+            waited_for, row.disabled = row.next_run_at, False
             row._reschedule(now)
             self._switch(
                 using,
@@ -380,7 +380,8 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
                 next_run_at=row.next_run_at,
             )
             reason = gettext("its pause was over") if by_itself else ""
-            self._note(Decision.Kind.ENABLED, user, reason=reason)
+            let_go = waited_for if waited_for != row.next_run_at else None
+            self._note(Decision.Kind.ENABLED, user, due_at=let_go, reason=reason)
         self.reread()
 
     def _switch(self, using: str, **values: Any) -> None:

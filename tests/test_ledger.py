@@ -562,6 +562,36 @@ def test_what_an_edit_let_go_of_is_not_made_up_by_a_later_job() -> None:
     )
 
 
+def test_what_the_new_rule_names_as_well_was_let_go_of_by_nobody() -> None:
+    task = daily()
+    edit(task, user("anna"), every_unit="hourly", start_time=time(8))
+    clock.move(to="2026-11-22 20:00:00")
+    assert said(task, "2026-11-22 20:00") == "is about to begin"
+    clock.move("1 hour")
+    run_due_jobs()
+    assert said(task, "2026-11-22 20:00").startswith("made up by the job of 2026-11-22 21:00:00")
+    edit(task, user("ben"), every_unit="daily", start_time=time(19))
+    assert said(task, "2026-11-22 20:00") == (
+        "the rule was changed by anna before, at 2026-11-22 12:00:00: Recurrence, Start time"
+    )
+
+
+def test_several_edits_one_after_another() -> None:
+    task = daily()
+    for who, hour in (("anna", 21), ("ben", 22), ("carl", 20)):
+        clock.move("1 minute")
+        edit(task, who, start_time=time(hour))
+    simulate("1 day")
+    assert [(each.due_at and each.due_at.hour, str(each)) for each in why(task)[:-1]] == [
+        (21, "the rule was changed by carl before, at 2026-11-22 12:03:00: Start time"),
+        (20, "the rule was changed by ben before, at 2026-11-22 12:02:00: Start time"),
+        (19, "succeeded after 0.0 s"),
+        (None, "the rule was changed by carl: Start time"),
+        (None, "the rule was changed by ben: Start time"),
+        (None, "the rule was changed by anna: Start time"),
+    ]
+
+
 def test_no_clock_change_moved_what_a_former_rule_named() -> None:
     task = daily()
     simulate("1 day")
@@ -586,6 +616,15 @@ def test_a_clock_change_is_not_told_of_a_time_that_another_rule_named() -> None:
     simulate("1 day")
     edit(task, start_time=time(2, 30))
     assert said(task, "2027-03-28 03:30") == "succeeded after 0.0 s"
+
+
+def test_it_waited_when_it_was_enabled_anew() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:30")
+    task.enable(user("anna"))
+    assert said(task, "2026-11-22 20:00") == (
+        "it waited when the task was enabled anew by anna at 2026-11-22 20:30:00"
+    )
 
 
 def test_it_waited_when_it_was_disabled() -> None:
@@ -669,6 +708,11 @@ def test_rows_that_are_gone_are_admitted() -> None:
     task = daily()
     simulate("3 days")
     Job.objects.filter(due_at=NOON + timedelta(days=1, hours=8)).delete()
+    assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
+    # It waited for another instant by then.
+    task.disable("moving house")
+    assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
+    task.enable()
     assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
 
 
