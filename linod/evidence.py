@@ -61,11 +61,16 @@ class Standing:
     rule: Recurrence | None
     edit: Decision | None
 
-    def names(self, moment: datetime) -> bool:
-        """Whether a moment is an instant of this rule, and no former one was in force then."""
-        if self.rule is None or (self.edit is not None and moment < self.edit.at):
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether a moment is of the time of this rule, and not of a former one."""
+        if self.rule is None or moment < self.rule.start:
             return False
-        return self.rule.latest_until(moment) == moment
+        return self.edit is None or moment >= self.edit.at
+
+    def names(self, moment: datetime) -> bool:
+        """Whether a moment is an instant of this rule, in the time of it."""
+        rule = self.rule
+        return self.holds_at(moment) and rule is not None and rule.latest_until(moment) == moment
 
 
 def standing_of(task: BackgroundTask) -> Standing:

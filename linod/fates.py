@@ -17,10 +17,14 @@ class Fates:
     """Tells what became of single instants of a task.
 
     :param kept: what is kept of the time of these instants; ``present``: of right now.
+    :param known_since: since when anything is known of the task.
     """
 
-    def __init__(self, voice: Voice, kept: Evidence, present: Evidence) -> None:
+    def __init__(
+        self, voice: Voice, kept: Evidence, present: Evidence, known_since: datetime
+    ) -> None:
         self.voice, self.kept, self.present = voice, kept, present
+        self.known_since = known_since
         self.task, self.now, self.standing = kept.task, kept.now, kept.standing
 
     def explain(self, moment: datetime) -> Answer:
@@ -32,6 +36,7 @@ class Fates:
             or self._taken_back(moment)
             or self._switched_off(moment)
             or self._made_up(moment)
+            or self._is_unknown(moment)
             or self._let_go(moment)
             or self._waits(moment)
             or Answer(
@@ -128,6 +133,11 @@ class Fates:
                 line = next(iter(self.kept.about(job)), None)
                 return Answer(moment, text % words, reason, job, line)
         return None
+
+    def _is_unknown(self, moment: datetime) -> Answer | None:
+        if moment >= self.known_since:
+            return None
+        return self.voice.unknown(moment, self.known_since, self.now)
 
     def _let_go(self, moment: datetime) -> Answer | None:
         """It waited until somebody, or a policy, decided that it does not run."""

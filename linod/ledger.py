@@ -13,7 +13,6 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from linod import clock, coming, evidence
-from linod.conf import config
 from linod.evidence import Evidence
 from linod.fates import Fates
 from linod.history import Decision
@@ -57,7 +56,7 @@ class Ledger:
 
     def latest(self, limit: int) -> list[Answer]:
         """The last instants, and the changes of the rule between them."""
-        moments = self._moments(self._first_trace(), self.now, limit)
+        moments = self._moments(self.known_since, self.now, limit)
         self._read(min(moments, default=self.now), self.now)
         edits = [line for line in self.kept.decisions if evidence.is_rule_edit(line)]
         if self.edit is not None and not moments:
@@ -68,7 +67,7 @@ class Ledger:
         """What was due at that moment; else that nothing was, and what was before and after."""
         end = at + (timedelta(seconds=1) if at.second else timedelta(minutes=1)) - TICK
         asked = self._moments(at, end, limit)
-        moments = asked or [*self._moments(self._first_trace(), at, 1), *self._after(end)]
+        moments = asked or [*self._moments(self.known_since, at, 1), *self._after(end)]
         self._read(min([*moments, at]), max([*moments, at]))
         found = self._explained(moments)
         return found if asked else [*found, self._nothing_due(at)]
@@ -85,7 +84,7 @@ class Ledger:
         return evidence.read(self.task, self.standing, self.now, self.now, self.now)
 
     def _explained(self, moments: list[datetime]) -> list[Answer]:
-        fates = Fates(self.voice, self.kept, self.present)
+        fates = Fates(self.voice, self.kept, self.present, self.known_since)
         return [fates.explain(moment) for moment in moments if moment >= self.kept.since]
 
     # Which instants there were
@@ -105,13 +104,15 @@ class Ledger:
     def _after(self, moment: datetime) -> list[datetime]:
         """The first instant after a moment, unless it is still to come."""
         traced = evidence.trace_after(self.task, moment)
-        named = self.rule.next_after(moment) if self.rule is not None else None
+        begin = max(moment, self.known_since - TICK)
+        named = self.rule.next_after(begin) if self.rule is not None else None
         if self.edit is not None and moment < self.edit.at:
             named = None
         found = min(filter(None, (traced, named)), default=self.now + TICK)
         return [found] if found <= self.now else []
 
-    def _first_trace(self) -> datetime:
+    @cached_property
+    def known_since(self) -> datetime:
         """Since when anything is known of the task."""
         first = evidence.first_job(self.task)
         moments = [self.task.next_run_at, evidence.first_word(self.task)]
@@ -134,6 +135,8 @@ class Ledger:
         return Answer(None, text % words, decision=line)
 
     def _nothing_due(self, at: datetime) -> Answer:
+        if at < self.known_since and self.standing.holds_at(at):
+            return self.voice.unknown(at, self.known_since, self.now)
         headline = _("nothing was due") if at <= self.now else _("nothing is due")
         return Answer(at, headline, self._why_nothing(at))
 
@@ -152,9 +155,6 @@ class Ledger:
             return _("the task has no recurrence")
         if at < self.rule.start:
             return _("its rule begins at %s") % self.voice.moment(self.rule.start)
-        if at < self._first_trace():
-            days = config().KEEP_JOBS_DAYS
-            return _("nothing is kept of that time; the history goes back %d days") % days
         rule = _("its rule is: %s") % self.rule.describe(translation)
         if is_ambiguous(at, self.rule.zone) and at.astimezone(self.rule.zone).fold:
             return listed([_("a clock change shows this time twice: the first one counts"), rule])

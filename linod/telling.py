@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from linod import evidence
+from linod.conf import config
 from linod.events import last_line
 from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
@@ -102,6 +103,18 @@ class Voice:
         local = moment.astimezone(self.zone)
         text = f"{local:%Y-%m-%d %H:%M:%S}"
         return f"{text} (UTC{local.isoformat()[-6:]})" if is_ambiguous(moment, self.zone) else text
+
+    def unknown(self, moment: datetime, known_since: datetime, now: datetime) -> Answer:
+        """Of a moment before anything is known of the task: nothing, and why."""
+        days = config().KEEP_JOBS_DAYS
+        if now - moment > timedelta(days=days):
+            why = _("nothing is kept of that time; the history goes back %d days") % days
+        elif known_since >= now:
+            why = _("nothing has become of the task so far: it may be new")
+        else:
+            first = self.moment(known_since)
+            why = _("what is known of the task begins at %s: it may have been made then") % first
+        return Answer(moment, _("nothing is known of it"), why)
 
     # What became of a job
 

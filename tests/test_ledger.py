@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -694,6 +694,23 @@ def test_before_the_rule_began_after_now_and_without_a_rule() -> None:
     answer, coming = why(never, "2026-11-22 11:00")
     assert answer.detail == "the task has no recurrence"
     assert str(coming) == "nothing (the task has no recurrence)"
+
+
+def test_a_task_that_was_made_after_the_asked_time() -> None:
+    task = daily(start_date=date(2026, 1, 1))
+    is_new = "nothing is known of it (nothing has become of the task so far: it may be new)"
+    assert said(task, "2026-11-20 20:00") == is_new
+    assert [str(each) for each in why(task, "2026-11-20 21:00")] == [is_new, "runs"]
+    simulate("1 day")
+    first = "what is known of the task begins at 2026-11-22 20:00:00: it may have been made then"
+    assert said(task, "2026-11-20 20:00") == f"nothing is known of it ({first})"
+    assert [str(each) for each in why(task, "2026-11-20 21:00")] == [
+        "succeeded after 0.0 s", f"nothing is known of it ({first})", "runs",
+    ]  # fmt: skip
+    kept = "nothing is kept of that time; the history goes back 30 days"
+    assert said(task, "2026-10-20 20:00") == f"nothing is known of it ({kept})"
+    task.disable("moving house")
+    assert said(task, "2026-11-20 20:00") == f"nothing is known of it ({first})"
 
 
 def test_an_ended_rule() -> None:
