@@ -29,10 +29,9 @@ class Fates:
 
     def explain(self, moment: datetime) -> Answer:
         """What became of one."""
-        if moment > self.now:
-            return Answer(moment, self._still_to_come(moment))
         return (
-            self._ran(moment)
+            self._still_to_come(moment)
+            or self._ran(moment)
             or self._taken_back(moment)
             or self._switched_off(moment)
             or self._made_up(moment)
@@ -46,11 +45,14 @@ class Fates:
             )
         )
 
-    def _still_to_come(self, moment: datetime) -> str:
+    def _still_to_come(self, moment: datetime) -> Answer | None:
+        if moment <= self.now or not self.standing.names(moment):
+            return None
         until = self.task.disabled_until
-        if self.task.disabled and (until is None or until > moment):
-            return _("is still to come, but the task is disabled")
-        return _("is still to come")
+        # What comes with the end of a pause is over when the task is enabled.
+        is_off = self.task.disabled and (until is None or until >= moment)
+        text = _("is still to come, but the task is disabled") if is_off else _("is still to come")
+        return Answer(moment, text, self._clock_change(moment))
 
     def _ran(self, moment: datetime) -> Answer | None:
         jobs = self.kept.attempts(moment)

@@ -73,13 +73,13 @@ class Ledger:
         return found if asked else [*found, self._nothing_due(at)]
 
     def _read(self, since: datetime, until: datetime) -> None:
-        since, until = min(since, self.now), min(until, self.now)
+        since = min(since, self.now)
         self.kept = evidence.read(self.task, self.standing, since, until, self.now)
 
     @cached_property
     def present(self) -> Evidence:
         """What is kept of right now."""
-        if self.kept.until == self.now:
+        if self.kept.until >= self.now:
             return self.kept
         return evidence.read(self.task, self.standing, self.now, self.now, self.now)
 
@@ -91,7 +91,7 @@ class Ledger:
 
     def _moments(self, since: datetime, until: datetime, limit: int) -> list[datetime]:
         """The last instants of that time: what left a trace, and what the rule names."""
-        found = evidence.traces(self.task, since, min(until, self.now), limit)
+        found = evidence.traces(self.task, since, until, limit)
         begin = since if self.edit is None else max(since, self.edit.at)
         moment = None if self.rule is None else self.rule.latest_until(until)
         for _number in range(limit):

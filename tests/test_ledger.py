@@ -713,6 +713,33 @@ def test_a_task_that_was_made_after_the_asked_time() -> None:
     assert said(task, "2026-11-20 20:00") == f"nothing is known of it ({first})"
 
 
+def test_what_is_still_to_come_after_a_pause() -> None:
+    task = daily()
+    task.disable("on holiday", until=NOON + timedelta(days=1, hours=8))
+    off = "is still to come, but the task is disabled"
+    assert said(task, "2026-11-22 20:00") == off
+    # The end of the pause is too late for its own instant.
+    assert said(task, "2026-11-23 20:00") == off
+    assert said(task, "2026-11-24 20:00") == "is still to come"
+
+
+def test_what_will_not_come_because_of_an_edit() -> None:
+    task = daily()
+    edit(task, user("anna"), start_time=time(21))
+    assert said(task, "2026-11-22 20:00") == (
+        "the rule was changed by anna before, at 2026-11-22 12:00:00: Start time"
+    )
+    assert said(task, "2026-11-22 21:00") == "is still to come"
+    assert [str(each) for each in why(task)] == ["the rule was changed by anna: Start time", "runs"]
+
+
+def test_a_clock_change_that_is_still_to_come() -> None:
+    task = daily(start_time=time(2, 30))
+    assert said(task, "2027-03-28 03:30") == (
+        "is still to come (moved by a clock change: the clocks leave out 02:30:00)"
+    )
+
+
 def test_an_ended_rule() -> None:
     task = daily(max_events=1)
     simulate("3 days")
