@@ -22,6 +22,7 @@ from linod.phrases import OneOf
 from linod.procedures import Procedures
 from linod.telling import Voice
 from linod.terminal import visible
+from linod.wording import is_ambiguous
 
 #: The most tasks of one name that are told about.
 MOST = 10
@@ -40,7 +41,7 @@ def answers(using: str, name: str, at: str | None) -> str:
     blocks = []
     for task in find_tasks(using, name):
         voice = Voice(task)
-        moment = None if at is None else parse(at, voice.zone, now)
+        moment = None if at is None else _typed(at, voice.zone, now)
         blocks.append("\n".join(lines(task, voice, moment, now)))
     return "\n\n".join(blocks)
 
@@ -67,7 +68,7 @@ def find_tasks(using: str, name: str) -> list[BackgroundTask]:
 
 
 def parse(text: str, zone: ZoneInfo, now: datetime) -> datetime:
-    """A moment as people type it; without an offset by the clocks of ``zone``.
+    """A moment as people type it, in UTC; without an offset by the clocks of ``zone``.
 
     A time of day alone is the last such time before ``now``. Raises :class:`NoMoment`.
 
@@ -79,6 +80,11 @@ def parse(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     2026-11-21 19:00:00+00:00
     2026-11-21 20:00:00+00:00
     """
+    return _typed(text, zone, now).astimezone(UTC)
+
+
+def _typed(text: str, zone: ZoneInfo, now: datetime) -> datetime:
+    """The same moment as it was typed: in ``zone`` when there is no offset."""
     try:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", text):
             hour, _colon, rest = text.partition(":")
@@ -89,7 +95,9 @@ def parse(text: str, zone: ZoneInfo, now: datetime) -> datetime:
                 "--at: %(text)r has no time of day; give one such as 20:00 or 2026-11-22T20:00"
             )
             raise NoMoment(message, text=text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+        typed = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        typed.astimezone(UTC)  # beyond the calendar there is no answer
+        return typed
     except (ValueError, OverflowError):
         message = gettext_noop("--at: %(text)r is no moment such as 20:00 or 2026-11-22T20:00")
         raise NoMoment(message, text=text) from None
@@ -97,21 +105,41 @@ def parse(text: str, zone: ZoneInfo, now: datetime) -> datetime:
 
 def _last(clock_time: time, zone: ZoneInfo, now: datetime) -> datetime:
     day: date = now.astimezone(zone).date()
-    today = datetime.combine(day, clock_time, zone).astimezone(UTC)
-    if today <= now:
+    today = datetime.combine(day, clock_time, zone)
+    if today.astimezone(UTC) <= now:
         return today
-    return datetime.combine(day - timedelta(days=1), clock_time, zone).astimezone(UTC)
+    return datetime.combine(day - timedelta(days=1), clock_time, zone)
 
 
 def lines(task: BackgroundTask, voice: Voice, at: datetime | None, now: datetime) -> Iterator[str]:
-    """The task and its rule, what became of its instants, and what comes next."""
+    """The task and its rule, what became of its instants, and what comes next.
+
+    :param at: the moment that is asked about, as it was typed.
+    """
     rule = rule_of_task(task)
     words = _("no recurrence") if rule is None else rule.describe(translation)
     yield f"{task}: {words} ({voice.zone.key})"
-    *past, coming = ledger.why(task, at, now)
+    if at is not None and (note := _clock_note(at, voice)):
+        yield note
+    *past, coming = ledger.why(task, at and at.astimezone(UTC), now)
     for answer in past:
         yield visible(_line(voice, answer.moment, answer), in_lines=False)
     yield visible(_("next: %s") % _line(voice, coming.due_at, coming), in_lines=False)
+
+
+def _clock_note(typed: datetime, voice: Voice) -> str:
+    """Which moment is meant by a time that the clocks leave out, or show twice."""
+    if typed.tzinfo is not voice.zone:
+        return ""
+    moment = typed.astimezone(UTC)
+    words = {"asked": f"{typed:%Y-%m-%d %H:%M:%S}", "moment": voice.moment(moment)}
+    if moment.astimezone(voice.zone).time() != typed.time():
+        return _("a clock change leaves out %(asked)s: this is about %(moment)s") % words
+    if not is_ambiguous(moment, voice.zone):
+        return ""
+    words["second"] = typed.replace(fold=1).isoformat()
+    text = _("a clock change shows %(asked)s twice: this is about the first, not %(second)s")
+    return text % words
 
 
 def _line(voice: Voice, moment: datetime | None, answer: Answer) -> str:

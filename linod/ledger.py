@@ -6,7 +6,7 @@ rule named before somebody changed it is known by what it left behind.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from django.utils import translation
@@ -19,7 +19,6 @@ from linod.history import Decision
 from linod.models import BackgroundTask
 from linod.series import TICK
 from linod.telling import Answer, Voice, either, listed, reason_of
-from linod.wording import is_ambiguous
 
 #: How many instants are told about, unless another number is asked for.
 LAST = 20
@@ -156,7 +155,8 @@ class Ledger:
         if at < self.rule.start:
             return _("its rule begins at %s") % self.voice.moment(self.rule.start)
         rule = _("its rule is: %s") % self.rule.describe(translation)
-        if is_ambiguous(at, self.rule.zone) and at.astimezone(self.rule.zone).fold:
+        first = at.astimezone(self.rule.zone).replace(fold=0).astimezone(UTC)
+        if first != at and self.standing.names(first):
             return listed([_("a clock change shows this time twice: the first one counts"), rule])
         return rule
 

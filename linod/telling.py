@@ -18,7 +18,7 @@ from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
 from linod.rules import as_zone
 from linod.status import decimal_text
-from linod.wording import is_ambiguous, left_out
+from linod.wording import counts_twice, is_ambiguous, left_out
 
 State = Job.State
 #: A lateness that needs no explanation.
@@ -204,6 +204,10 @@ class Voice:
         usual = left_out(rule, moment)
         if usual is not None:
             return _("moved by a clock change: the clocks leave out %s") % f"{usual:%H:%M:%S}"
+        if is_ambiguous(moment, rule.zone) and counts_twice(rule):
+            if moment.astimezone(rule.zone).fold:
+                return _("the clocks show this time twice: this is the second")
+            return _("the clocks show this time twice: this is the first")
         if is_ambiguous(moment, rule.zone):
             return _("a clock change shows this time twice: the first one counts")
         return ""

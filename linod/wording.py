@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, time, tzinfo
 from typing import TYPE_CHECKING
 
+from linod import cronrule
 from linod.phrases import Language, gettext_noop
-from linod.rules import BY_WALL_CLOCK
+from linod.rules import BY_WALL_CLOCK, STEPS
 
 if TYPE_CHECKING:
     from linod.recurrence import Recurrence
@@ -261,10 +262,29 @@ def left_out(rule: Recurrence, moment: datetime) -> time | None:
 
     That must be an instant of the rule: any other is at another time of day without any change.
     """
-    usual = rule.wall_start.time()
-    if rule.every_unit not in BY_WALL_CLOCK or moment.astimezone(rule.zone).time() == usual:
+    shown = moment.astimezone(rule.zone).time()
+    if rule.every_unit == "cron":
+        usual = _last_cron_time(rule.cron, shown)
+    elif rule.every_unit in BY_WALL_CLOCK:
+        usual = rule.wall_start.time()
+    else:
         return None
-    return usual
+    return None if shown == usual else usual
+
+
+def _last_cron_time(text: str, shown: time) -> time:
+    """The last time of day of a cron expression at or before a time, else the last of all."""
+    times = cronrule.parse(text).times
+    until = 3600 * shown.hour + 60 * shown.minute
+    minutes = max((n for n in times if n <= until), default=times[-1]) // 60
+    return time(minutes // 60, minutes % 60)
+
+
+def counts_twice(rule: Recurrence) -> bool:
+    """Whether the rule goes by elapsed time: what the clocks show twice, it names twice."""
+    if rule.every_unit == "cron":
+        return not cronrule.parse(rule.cron).by_clock
+    return rule.every_unit in STEPS
 
 
 def is_ambiguous(moment: datetime, zone: tzinfo) -> bool:

@@ -663,6 +663,41 @@ def test_once_only_when_the_clocks_show_it_twice() -> None:
     assert answers[0].detail.startswith(twice)
 
 
+def test_twice_by_a_rule_of_elapsed_time() -> None:
+    Daemon.objects.update(last_seen_at="2028-01-01T00:00Z")
+    task = make_task(noop, every_unit="minutely", every=30, start_time=time(12))
+    clock.move(to="2027-10-31 00:00")
+    run_due_jobs()
+    simulate("5 hours")
+    twice = "the clocks show this time twice: this is the %s"
+    assert said(task, "2027-10-31T02:30+02:00") == f"succeeded after 0.0 s ({twice % 'first'})"
+    assert said(task, "2027-10-31T02:30+01:00") == f"succeeded after 0.0 s ({twice % 'second'})"
+    nothing = why(task, "2027-10-31T02:15+01:00")[1]
+    assert str(nothing) == "nothing was due (its rule is: every 30 minutes)"
+
+
+@pytest.mark.parametrize(
+    ("cron", "spring", "autumn"),
+    [
+        ("0,30 2 * * *", "moved by a clock change: the clocks leave out 02:30:00",
+         "a clock change shows this time twice: the first one counts"),
+        ("*/30 * * * *", "", "the clocks show this time twice: this is the first"),
+    ],
+)  # fmt: skip
+def test_cron_and_the_clocks(cron: str, spring: str, autumn: str) -> None:
+    task = make_task(noop, every_unit="cron", cron=cron)
+    assert why(task, "2027-03-28 03:00")[0].detail == spring
+    assert why(task, "2027-10-31T02:30+02:00")[0].detail == autumn
+
+
+def test_a_clock_change_at_midnight_moves_to_the_next_day() -> None:
+    task = make_task(noop, every_unit="cron", cron="30 23 * * *", time_zone="America/Scoresbysund")
+    answer = why(task, "2027-03-28T00:00-01:00")[0]
+    assert str(answer) == (
+        "is still to come (moved by a clock change: the clocks leave out 23:30:00)"
+    )
+
+
 def test_the_clock_of_the_database_jumped() -> None:
     task = daily()
     clock.move(to="2026-11-22 20:30")
@@ -796,6 +831,40 @@ def test_a_time_of_day_is_the_task_s_own() -> None:
         "2026-11-23 06:00:00  succeeded after 0.0 s",
         "next: 2026-11-24 06:00:00  runs",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        ("2027-03-28 02:15", [
+            "a clock change leaves out 2027-03-28 02:15:00: this is about 2027-03-28 03:15:00",
+            "2027-03-28 03:15:00  nothing is due (its rule is: every hour)",
+        ]),
+        ("2027-10-31 02:00", [
+            "a clock change shows 2027-10-31 02:00:00 twice:"
+            " this is about the first, not 2027-10-31T02:00:00+01:00",
+            "2027-10-31 02:00:00 (UTC+02:00)  is still to come"
+            " (the clocks show this time twice: this is the first)",
+        ]),
+        ("2027-10-31T02:00:00+01:00", [
+            "2027-10-31 02:00:00 (UTC+01:00)  is still to come"
+            " (the clocks show this time twice: this is the second)",
+        ]),
+        ("2027-10-31 03:00", ["2027-10-31 03:00:00  is still to come"]),
+    ],
+)  # fmt: skip
+def test_a_time_that_the_clocks_leave_out_or_show_twice(typed: str, lines: list[str]) -> None:
+    task = make_task(noop, every_unit="hourly", start_time=time(12))
+    _head, *told = answers.answers("default", task.name, typed).splitlines()
+    assert told[: len(lines)] == lines
+
+
+def test_a_time_of_day_that_the_clocks_leave_out_today() -> None:
+    task = make_task(noop, every_unit="hourly", start_time=time(12))
+    clock.move(to="2027-03-28 12:00")
+    assert answers.answers("default", task.name, "2:15").splitlines()[1] == (
+        "a clock change leaves out 2027-03-28 02:15:00: this is about 2027-03-28 03:15:00"
+    )
 
 
 def test_every_task_of_that_name_is_told_about() -> None:
