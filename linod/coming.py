@@ -29,15 +29,20 @@ def answer(voice: Voice, kept: Evidence) -> Answer:
     if task.disabled:
         return _while_disabled(kept)
     if moment is None:
-        return Answer(None, _("nothing"), _no_instant(kept), job)
+        return Answer(None, _("nothing"), _no_instant(voice, kept), job)
     text = _("is due") if is_due else _("runs")
     return Answer(moment, text, listed([reason, voice.clock_change(moment, kept)]), job)
 
 
-def _no_instant(kept: Evidence) -> str:
-    if kept.standing.rule is None:
+def _no_instant(voice: Voice, kept: Evidence) -> str:
+    rule = kept.standing.rule
+    if rule is None:
         return _("the task has no recurrence")
-    return _("its rule names no further instant")
+    further = rule.next_after(kept.now)
+    if further is not None and not kept.task.disabled:
+        text = _("its row lacks the next run, which would be at %s: somebody has to enable it anew")
+        return text % voice.moment(further)
+    return voice.end_of(rule)
 
 
 def _while_disabled(kept: Evidence) -> Answer:
@@ -55,7 +60,7 @@ def _after_pause(voice: Voice, kept: Evidence, until: datetime) -> Answer:
     moment = None if rule is None else rule.next_after(max(until, kept.now))
     pause = _pause(voice, kept, "" if line is None else line.who, until)
     if moment is None:
-        return Answer(None, _("nothing"), listed([_no_instant(kept), pause]), None, line)
+        return Answer(None, _("nothing"), listed([_no_instant(voice, kept), pause]), None, line)
     reason, job = voice.hindrance_now(kept, is_due=False)
     detail = listed([pause, reason, voice.clock_change(moment, kept)])
     return Answer(moment, _("runs"), detail, job, line)

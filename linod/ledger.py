@@ -154,6 +154,8 @@ class Ledger:
             return _("the task has no recurrence")
         if at < self.rule.start:
             return _("its rule begins at %s") % self.voice.moment(self.rule.start)
+        if self.rule.next_after(at) is None:
+            return self.voice.end_of(self.rule)
         rule = _("its rule is: %s") % self.rule.describe(translation)
         first = at.astimezone(self.rule.zone).replace(fold=0).astimezone(UTC)
         if first != at and self.standing.names(first):

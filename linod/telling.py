@@ -16,7 +16,9 @@ from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
+from linod.recurrence import Recurrence
 from linod.rules import as_zone
+from linod.series import HORIZON
 from linod.status import decimal_text
 from linod.wording import counts_twice, is_ambiguous, left_out
 
@@ -103,6 +105,11 @@ class Voice:
         local = moment.astimezone(self.zone)
         text = f"{local:%Y-%m-%d %H:%M:%S}"
         return f"{text} (UTC{local.isoformat()[-6:]})" if is_ambiguous(moment, self.zone) else text
+
+    def end_of(self, rule: Recurrence) -> str:
+        """Why nothing comes any more by a rule that has an end."""
+        last = rule.latest_until(HORIZON) or rule.start
+        return _("its rule names no instant after %s") % self.moment(last)
 
     def unknown(self, moment: datetime, known_since: datetime, now: datetime) -> Answer:
         """Of a moment before anything is known of the task: nothing, and why."""

@@ -244,7 +244,7 @@ def test_after_a_pause_that_outlasts_the_rule_nothing_comes() -> None:
     task = daily(end_date=NOON.date())
     task.disable("on holiday", until=NOON + timedelta(days=3), user=user("anna"))
     assert str(why(task)[-1]) == (
-        "nothing (its rule names no further instant;"
+        "nothing (its rule names no instant after 2026-11-22 20:00:00;"
         " the task is disabled by anna until 2026-11-25 12:00:00: on holiday)"
     )
 
@@ -775,12 +775,27 @@ def test_a_clock_change_that_is_still_to_come() -> None:
     )
 
 
-def test_an_ended_rule() -> None:
-    task = daily(max_events=1)
+@pytest.mark.parametrize("end", [{"max_events": 2}, {"end_date": date(2026, 11, 23)}])
+def test_an_ended_rule(end: dict[str, Any]) -> None:
+    task = daily(**end)
+    over = "its rule names no instant after 2026-11-23 20:00:00"
+    assert str(why(task, "2026-12-01 20:00")[0]) == f"nothing is due ({over})"
     simulate("3 days")
-    answer, coming = why(task)
-    assert answer.headline == "succeeded after 0.0 s"
-    assert str(coming) == "nothing (its rule names no further instant)"
+    *past, coming = why(task)
+    assert [answer.headline for answer in past] == ["succeeded after 0.0 s"] * 2
+    assert str(coming) == f"nothing ({over})"
+    assert str(why(task, "2026-11-24 20:00")[0]) == f"nothing was due ({over})"
+
+
+def test_a_row_without_its_next_run_is_no_ended_rule() -> None:
+    task = daily()
+    BackgroundTask.objects.update(next_run_at=None)
+    assert str(why(task)[-1]) == (
+        "nothing (its row lacks the next run, which would be at 2026-11-22 20:00:00:"
+        " somebody has to enable it anew)"
+    )
+    task.enable()
+    assert str(why(task)[-1]) == "runs"
 
 
 def test_rows_that_are_gone_are_admitted() -> None:
