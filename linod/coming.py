@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from linod import evidence
 from linod.evidence import Evidence
+from linod.history import Job
 from linod.telling import Answer, Voice, either, listed
 
 
 def answer(voice: Voice, kept: Evidence) -> Answer:
     """What comes next; ``kept`` is about right now."""
     task, moment = kept.task, kept.task.next_run_at
-    is_due = task.requested_at is not None or (moment is not None and moment <= kept.now)
-    reason, job = voice.hindrance_now(kept, is_due)
     waiting = evidence.waiting_job(task)
     if task.requested_at is not None:
-        who = str(task.requested_by or "")
-        named = _("runs as soon as possible: requested by %(who)s")
-        text = either(who, named, _("runs as soon as possible: requested")) % {"who": who}
-        return Answer(task.requested_at, text, reason, job)
-    if waiting is not None:
+        return _asked_for(voice, kept, task.requested_at)
+    if waiting is not None and _comes_first(waiting, moment):
+        reason, _job = voice.hindrance_now(kept)
         return Answer(waiting.available_at, voice.outcome(waiting, []), reason, waiting)
     if task.disabled and task.disabled_until is not None:
         return _after_pause(voice, kept, task.disabled_until)
     if task.disabled:
         return _while_disabled(kept)
     if moment is None:
-        return Answer(None, _("nothing"), _no_instant(voice, kept), job)
-    text = _("is due") if is_due else _("runs")
-    return Answer(moment, text, listed([reason, voice.clock_change(moment, kept)]), job)
+        return Answer(None, _("nothing"), _no_instant(voice, kept))
+    if moment <= kept.now:
+        return _due(voice, kept, moment)
+    return _runs(voice, kept, moment)
+
+
+def _asked_for(voice: Voice, kept: Evidence, moment: datetime) -> Answer:
+    who = str(kept.task.requested_by or "")
+    named = _("runs as soon as possible: requested by %(who)s")
+    text = either(who, named, _("runs as soon as possible: requested")) % {"who": who}
+    return Answer(moment, text, *voice.hindrance_now(kept))
+
+
+def _comes_first(waiting: Job, moment: datetime | None) -> bool:
+    """Whether a further attempt begins before the next instant of the rule."""
+    return moment is None or waiting.available_at is None or waiting.available_at <= moment
+
+
+def _due(voice: Voice, kept: Evidence, moment: datetime) -> Answer:
+    """What a claim would make of the instants that wait."""
+    plan = evidence.planned(kept)
+    reason, job = voice.hindrance_now(kept)
+    if plan is None:
+        return Answer(moment, _("is due"), reason, job)
+    if plan.due_at is not None:
+        change = voice.clock_change(plan.due_at, kept)
+        detail = listed([reason, voice.together(plan), change])
+        return Answer(plan.due_at, _("is due"), detail, job)
+    text = ngettext(
+        "%d instant that waits is going to be skipped",
+        "%d instants that wait are going to be skipped",
+        plan.skipped,
+    )
+    skipped = text % plan.skipped
+    if plan.next_run_at is None:
+        return Answer(None, _("nothing"), listed([_no_instant(voice, kept), skipped]))
+    return _runs(voice, kept, plan.next_run_at, skipped)
+
+
+def _runs(voice: Voice, kept: Evidence, moment: datetime, *about: str) -> Answer:
+    reason, job = voice.hindrance_now(kept, is_due=False)
+    detail = listed([*about, reason, voice.clock_change(moment, kept)])
+    return Answer(moment, _("runs"), detail, job)
 
 
 def _no_instant(voice: Voice, kept: Evidence) -> str:
@@ -61,9 +100,7 @@ def _after_pause(voice: Voice, kept: Evidence, until: datetime) -> Answer:
     pause = _pause(voice, kept, "" if line is None else line.who, until)
     if moment is None:
         return Answer(None, _("nothing"), listed([_no_instant(voice, kept), pause]), None, line)
-    reason, job = voice.hindrance_now(kept, is_due=False)
-    detail = listed([pause, reason, voice.clock_change(moment, kept)])
-    return Answer(moment, _("runs"), detail, job, line)
+    return replace(_runs(voice, kept, moment, pause), decision=line)
 
 
 def _pause(voice: Voice, kept: Evidence, who: str, until: datetime) -> str:

@@ -14,6 +14,7 @@ from linod.conf import config
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Daemon, Decision, Job
 from linod.models import RULE_FIELDS, BackgroundTask
+from linod.planning import Plan, plan
 from linod.procedures import Procedures
 from linod.recurrence import Recurrence
 
@@ -159,6 +160,14 @@ class Evidence:
         """A daemon that lives shows itself each third of a lease only."""
         is_there = daemon.state != Daemon.State.STOPPED and self.now - daemon.last_seen_at < lease()
         return max(self.now, daemon.last_seen_at) if is_there else daemon.last_seen_at
+
+
+def planned(kept: Evidence) -> Plan | None:
+    """What a claim would do now about the instants that wait; None: none does."""
+    task, rule = kept.task, kept.standing.rule
+    if rule is None or task.next_run_at is None or task.next_run_at > kept.now:
+        return None
+    return plan(rule, task.next_run_at, kept.now, task.missed, task.missed_within)
 
 
 def lease() -> timedelta:

@@ -198,12 +198,15 @@ class Fates:
         return text % words
 
     def _waits(self, moment: datetime) -> Answer | None:
-        due = self.task.next_run_at
-        if due is None or due > moment:
+        due, plan = self.task.next_run_at, evidence.planned(self.present)
+        if due is None or due > moment or plan is None:
             return None
         reason, job = self.voice.hindrance_now(self.present)
+        if plan.due_at is None or (plan.skipped and moment < plan.due_at):
+            return Answer(moment, _("is going to be skipped: it came too late"), reason, job)
         headline = _("has not begun yet") if reason else _("is about to begin")
-        return Answer(moment, headline, listed([reason, self._clock_change(moment)]), job)
+        detail = listed([reason, self.voice.together(plan), self._clock_change(moment)])
+        return Answer(moment, headline, detail, job)
 
     def _reason(self, moment: datetime, until: datetime) -> tuple[str, Job | None]:
         reason, job = self.voice.hindrance(moment, until, self.kept)

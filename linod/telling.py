@@ -16,6 +16,7 @@ from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
+from linod.planning import Plan
 from linod.recurrence import Recurrence
 from linod.rules import as_zone
 from linod.series import HORIZON
@@ -110,6 +111,12 @@ class Voice:
         """Why nothing comes any more by a rule that has an end."""
         last = rule.latest_until(HORIZON) or rule.start
         return _("its rule names no instant after %s") % self.moment(last)
+
+    def together(self, plan: Plan) -> str:
+        """For how many instants one run is going to stand."""
+        if not plan.missed:
+            return ""
+        return _("one run will stand for all %d instants that wait") % (plan.missed + 1)
 
     def unknown(self, moment: datetime, known_since: datetime, now: datetime) -> Answer:
         """Of a moment before anything is known of the task: nothing, and why."""
