@@ -124,7 +124,8 @@ def test_every_signal_is_described() -> None:
 
 
 def test_the_errors_drawn_as_a_tree_are_those_that_exist() -> None:
-    drawn = re.findall(r"^ {4}(?:[|`]-- )?(\w+)", exceptions.__doc__ or "", re.MULTILINE)
+    tree = r"^ {4}(?:\|   )?(?:[|`]-- )?(\w+)"
+    drawn = re.findall(tree, exceptions.__doc__ or "", re.MULTILINE)
     declared = [
         name
         for name, value in vars(exceptions).items()
