@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from django.db import connections
-
 from linod import transactions
+from linod.links import Link
 
 logger = logging.getLogger("linod")
 Value = TypeVar("Value")
@@ -45,6 +44,7 @@ class Bridge:
         self._held_up = held_up
         #: How often an action failed for a reason that may pass: its COMMIT may have worked.
         self.failures = 0
+        self.link = Link(using)
         self._work: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -106,14 +106,15 @@ class Bridge:
     def close(self, patience: float = 10.0) -> None:
         """End the thread once its queue is empty; its connection is closed."""
         self._work.put(None)
-        self._thread.join(timeout=patience)
+        self.link.part(self._thread, patience)
 
     def _serve(self) -> None:
+        self.link.open()
         try:
             while (item := self._work.get()) is not None:
                 self._do(*item)
         finally:
-            connections[self.using].close()
+            self.link.close()
 
     def _do(
         self,
@@ -123,14 +124,17 @@ class Bridge:
         args: Sequence[Any],
     ) -> None:
         try:
-            transactions.bound_session(self.using)
-            value = action(*args)
+            with self.link.at_work():
+                transactions.bound_session(self.using)
+                value = action(*args)
         except BaseException as error:  # noqa: BLE001 - raised again in the awaiting task
             if transactions.is_passing(error):
                 self.failures += 1
-                connections[self.using].close()
+                self.link.answers = False
+                self.link.close()
             _deliver(loop, future, None, error)
         else:
+            self.link.answers = True
             _deliver(loop, future, value, None)
 
 

@@ -72,6 +72,7 @@ async def accompany(daemon: Daemon) -> None:
     broadcaster = Broadcaster(layer, site, daemon.owner, lambda lag: about(daemon, lag))
     outbox = Outbox(daemon.terms.host, broadcaster.wake)
     lookout = Lookout(daemon.using, outbox.add, outbox.drop_all)
+    daemon.links.append(lookout.bridge.link)
     asked = LinodConsumer()
     ear = Listener(uuid.uuid4(), lambda _hints: lookout.look())
     ear.open()
@@ -83,6 +84,7 @@ async def accompany(daemon: Daemon) -> None:
             hearing = layers.hear(layer, layers.command_channel(site), asked.dispatch, "Commands")
             group.create_task(hearing, name="linod-commands")
     finally:
+        daemon.links.remove(lookout.bridge.link)
         outbox.disconnect()
         ear.close()
         async with broadcaster.trouble.bounded(LAST_WORDS):

@@ -22,13 +22,14 @@ from django.db import Error
 from django.utils.translation import gettext as _
 
 import linod
-from linod import alerts, capture, claims, clock, signals, transactions, writelock
+from linod import alerts, capture, claims, clock, links, signals, transactions, writelock
 from linod.bridge import Bridge
 from linod.claims import Terms
 from linod.conf import config
 from linod.heartbeat import Heartbeat
 from linod.history import Daemon as DaemonRow
 from linod.history import Job
+from linod.links import Link
 from linod.logserver import LogServer
 from linod.notify import Notifier
 from linod.procedures import Procedures
@@ -45,8 +46,11 @@ Value = TypeVar("Value")
 STOPPED, REFUSED, BROKEN = 0, 1, 70
 #: Seconds between telling the last bodies to stop, interrupting them, and giving them up.
 LAST_PATIENCE = 0.5
-#: Seconds that the turn which is under way gets at the stop.
-LAST_TURN = 5.0
+#: Seconds that the turn which is under way gets at the stop; half of GRACE where that is less, but
+#: no less than the second.
+LAST_TURN, SHORT_TURN = 5.0, 1.0
+#: Seconds that the database gets for last words when it answers, and at least when it does not.
+LAST_WORDS = 5.0, 0.1
 #: Seconds until a companion that failed begins anew, and that it gets to say goodbye.
 COMPANION_PAUSE, COMPANION_PATIENCE = 5.0, 1.0
 #: Seconds between two tries to record an outcome whose row somebody else has locked.
@@ -131,9 +135,14 @@ class Daemon:
             revision=os.environ.get("LINOD_REVISION", "")[:64],
         )
         self.notifier = Notifier()
+        #: Whose server is looked after: each is cut when it is silent for too long.
+        self.links: list[Link | Heartbeat] = []
+        self._silent = links.SILENT
         self._stop = asyncio.Event()
         self._broken = asyncio.Event()
         self._stop_asked: float | None = None
+        #: When the bodies' time is over (monotonic).
+        self._grace_ends = 0.0
         #: When the event loop was asked for a sign (monotonic), and the heartbeats since then.
         self._asked_at: float | None = None
         self._unanswered = 0
@@ -153,16 +162,24 @@ class Daemon:
             if self.log_server is not None:
                 self.log_server.start()
             self.bridge = Bridge(self.using, held_up=self._release_lock)
+            self.links.append(self.bridge.link)
+            watch = asyncio.create_task(self._accompany(Daemon._watch), name="linod-watch")
             capture.install()
             try:
-                came_up = await self._ask(self._come_up)
-                user = await self._ask(daemon_user)
-            except Error:
-                self._close()
-                if not self._stop.is_set():
-                    raise
-                return STOPPED
-            return await self._serve(Offset(came_up), user)
+                return await self._come_up_and_serve()
+            finally:
+                watch.cancel()
+
+    async def _come_up_and_serve(self) -> int:
+        try:
+            came_up = await self._ask(self._come_up)
+            user = await self._ask(daemon_user)
+        except Error:
+            self._close()
+            if not self._stop.is_set():
+                raise
+            return STOPPED
+        return await self._serve(Offset(came_up), user)
 
     async def _ask(self, action: Callable[[], Value]) -> Value:
         """What the database answers, as long as nobody asks for a stop."""
@@ -189,6 +206,7 @@ class Daemon:
             regain=self._regain,
             held_up=self._release_lock,
         )
+        self.links.append(self.heart)
         listener = Listener(self.owner, self.scheduler.look_now)
         listener.open()
         self.heart.start()
@@ -217,6 +235,7 @@ class Daemon:
             logger.warning("Stopped at once, by a second signal")
             logging.shutdown()
             os._exit(STOPPED)
+        self._silent = links.SILENT_AT_STOP
         self._stop.set()
 
     # Coming up
@@ -255,6 +274,7 @@ class Daemon:
             {work, upkeep, asked, broken}, return_when=asyncio.FIRST_COMPLETED
         )
         self.scheduler.stop()
+        self._silent = links.SILENT_AT_STOP
         self.notifier.tell("STOPPING=1", self._about())
         code = STOPPED
         for task in (work, upkeep):
@@ -268,7 +288,8 @@ class Daemon:
         asked.cancel()
         broken.cancel()
         # The turn that is under way brings what it claimed; it must not be cut in the middle.
-        await asyncio.wait({work}, timeout=LAST_TURN)
+        patience = min(LAST_TURN, max(self.settings.GRACE / 2, SHORT_TURN))
+        await asyncio.wait({work}, timeout=patience)
         # Later its answer begins nothing: what it claimed is given back.
         work.cancel()
         if (
@@ -286,6 +307,13 @@ class Daemon:
         if self.scheduler.stopping:
             return f"Stopping. {jobs}"
         return jobs if self.heart.is_trusted else f"The database does not answer. {jobs}"
+
+    async def _watch(self) -> None:
+        """Cut links that swallow what is sent, also during the stop; no error comes by itself."""
+        while True:
+            await asyncio.sleep(links.LOOK)
+            for link in list(self.links):
+                link.look(self._silent)
 
     async def _accompany(self, companion: Callable[[Daemon], Awaitable[None]]) -> None:
         while True:
@@ -365,6 +393,7 @@ class Daemon:
 
     async def _leave_nothing(self) -> None:
         executor = self.scheduler.executor
+        self._grace_ends = (self._stop_asked or time.monotonic()) + self.settings.GRACE
         executor.withdraw()
         unbegun = [*self.scheduler.backlog, *executor.take_unbegun()]
         begun = self.scheduler.begun()
@@ -372,7 +401,7 @@ class Daemon:
         await _attempt(1, self._announce_stop(unbegun))
         if executor.running:
             logger.info("Stopping: waiting for %d running jobs", len(executor.running))
-        await self._record_ends(self.settings.GRACE)
+        await self._record_ends(self._grace_ends - time.monotonic())
         if executor.running:
             executor.cancel_all(_("linod stops"))
             await self._record_ends(LAST_PATIENCE)
@@ -401,7 +430,7 @@ class Daemon:
         while True:
             scheduler.unrecorded += scheduler.executor.take_ended()
             if scheduler.unrecorded:
-                await self._record(max(deadline - time.monotonic(), 5.0))
+                await self._record(max(deadline - time.monotonic(), self._last_words()))
             left = deadline - time.monotonic()
             if left <= 0 or not (scheduler.executor.running or scheduler.unrecorded):
                 return
@@ -419,8 +448,18 @@ class Daemon:
         self.scheduler.report_ends(ended, await self.bridge.insist(write))
         self.scheduler.unrecorded += [each for each in ended if each.is_held_up]
 
+    def _last_words(self) -> float:
+        """Seconds that the database gets for what must be written before the end.
+
+        One that was away just now gets no more than the bodies: the stop must end in time.
+        """
+        longest, least = LAST_WORDS
+        if self.bridge.link.answers:
+            return longest
+        return min(longest, max(self._grace_ends - time.monotonic(), least))
+
     async def _say_goodbye(self, begun: Collection[Hold]) -> None:
-        if why := await _attempt(5, self._let_go_of_all(begun)):
+        if why := await _attempt(self._last_words(), self._let_go_of_all(begun)):
             logger.warning("Other daemons wait for a lease: %s", why)
         logger.info("linod has stopped")
 

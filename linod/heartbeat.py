@@ -7,9 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from django.db import connections
-
-from linod import transactions
+from linod import links, transactions
 
 logger = logging.getLogger("linod")
 
@@ -45,27 +43,31 @@ class Heartbeat(threading.Thread):
         self.distrust = distrust
         self.regain = regain
         self.held_up = held_up
+        self.link = links.Link(using)
         self._stopping = threading.Event()
         self._last = time.monotonic()
         self._trusted = True
         self._has_lapsed = False
+        self._judging = threading.Lock()
 
     def run(self) -> None:
         """Beat until :meth:`stop`."""
+        self.link.open()
         try:
             delay = self.interval
             while not self._stopping.wait(delay):
                 delay = self._try_to_beat()
         finally:
-            connections[self.using].close()
+            self.link.close()
 
     def _try_to_beat(self) -> float:
         began = time.monotonic()
         try:
-            transactions.bound_session(self.using)
-            self.beat()
+            with self.link.at_work():
+                transactions.bound_session(self.using)
+                self.beat()
         except Exception as error:
-            connections[self.using].close()
+            self.link.close()
             # Also after an error that will come again: without a heart the jobs would be lost.
             is_passing = transactions.is_passing(error)
             level = logging.DEBUG if is_passing else logging.ERROR
@@ -75,7 +77,8 @@ class Heartbeat(threading.Thread):
             return self._after_failure()
         self._has_lapsed = self._has_lapsed or not self.is_trusted
         # Counted from before the statement: its answer may have taken long.
-        self._last, self._trusted = began, True
+        with self._judging:
+            self._last, self._trusted = began, True
         if not self.is_trusted:
             return 0.0  # so long that it renewed nothing
         if self._has_lapsed:
@@ -85,10 +88,24 @@ class Heartbeat(threading.Thread):
 
     def _after_failure(self) -> float:
         left = self._last + self.patience - time.monotonic()
-        if left <= 0 and self._trusted:
-            self._trusted = False
-            self.distrust()
+        self._judge()
         return min(self.interval, 1.0, left) if left > 0 else min(self.interval, 1.0)
+
+    def _judge(self) -> None:
+        with self._judging:
+            is_over = self._trusted and not self.is_trusted
+            if is_over:
+                self._trusted = False
+        if is_over:
+            self.distrust()
+
+    def look(self, patience: int) -> None:
+        """From another thread: cut a beat that hangs, and tell meanwhile that it comes too late.
+
+        :param patience: as that of :meth:`linod.links.Link.look`.
+        """
+        if self.link.look(patience) >= links.HELD_UP:
+            self._judge()
 
     @property
     def is_trusted(self) -> bool:
@@ -99,4 +116,4 @@ class Heartbeat(threading.Thread):
         """End the thread and wait for it."""
         self._stopping.set()
         if self.is_alive():
-            self.join(timeout=10)
+            self.link.part(self, patience=10.0)

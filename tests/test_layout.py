@@ -68,6 +68,7 @@ FLOORS = {
     "leftovers": 2,
     "evidence": 2,
     "ledger": 2,
+    "links": 2,
     "migrations": 2,
     "mixins": 2,
     "models": 2,

@@ -51,7 +51,9 @@ def read(path: Path) -> list[Line]:
     """All lines, in the order in which they were written."""
     if not path.exists():
         return []
-    return [_line(text) for text in path.read_text().splitlines()]
+    # Who reads meanwhile may see a part of the last line.
+    whole, _end, _part = path.read_text().rpartition("\n")
+    return [_line(text) for text in whole.splitlines()]
 
 
 def _line(text: str) -> Line:

@@ -1,4 +1,4 @@
-"""A TCP proxy before the database's server that hangs, or cuts exactly at a COMMIT."""
+"""A TCP proxy before the database's server: it hangs, swallows, or cuts exactly at a COMMIT."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
+        #: Whether what either side sends is dropped, its end too.
+        self.is_swallowed = False
 
     def cut(self) -> None:
         """End both sides."""
@@ -35,6 +37,7 @@ class Proxy:
         #: How many links were cut at a COMMIT.
         self.cuts = 0
         self._links: list[Link] = []
+        self._swallowed: list[Link] = []
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -52,6 +55,8 @@ class Proxy:
         self._flowing.set()
         self._ear.close()
         self._cut_all()
+        for link in self._swallowed:
+            link.cut()
 
     def hang(self) -> None:
         """Pass nothing on; connections stay open, and new ones get no answer."""
@@ -62,6 +67,14 @@ class Proxy:
         if not keeps:
             self._cut_all()
         self._flowing.set()
+
+    def swallow(self) -> None:
+        """Let the links that there are swallow everything for ever; new ones are none of them."""
+        with self._lock:
+            links, self._links = self._links, []
+            self._swallowed += links
+            for link in links:
+                link.is_swallowed = True
 
     def cut_at_commit(self, *, answer_only: bool) -> None:
         """Cut the link that sends the next COMMIT: before it gets there, or before its answer."""
@@ -106,11 +119,15 @@ class Proxy:
         try:
             while data := source.recv(CHUNK):
                 self._flowing.wait()
+                if link.is_swallowed:
+                    continue
                 if is_from_client and b"COMMIT" in data and self._takes_cut(target, data):
                     break
                 target.sendall(data)
         except OSError:
             pass  # the other side was cut
+        if link.is_swallowed:
+            return
         link.cut()
         with self._lock:
             if link in self._links:
