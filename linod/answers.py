@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from linod import clock, ledger
-from linod.evidence import rule_of_task
+from linod.evidence import standing_of
 from linod.exceptions import LinodError, UnknownProcedure
 from linod.ledger import Answer
 from linod.models import BackgroundTask
@@ -116,8 +116,8 @@ def lines(task: BackgroundTask, voice: Voice, at: datetime | None, now: datetime
 
     :param at: the moment that is asked about, as it was typed.
     """
-    rule = rule_of_task(task)
-    words = _("no recurrence") if rule is None else rule.describe(translation)
+    standing = standing_of(task)
+    words = standing.lack if standing.rule is None else standing.rule.describe(translation)
     yield f"{task}: {words} ({voice.zone.key})"
     if at is not None and (note := _clock_note(at, voice)):
         yield note

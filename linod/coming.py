@@ -29,6 +29,8 @@ def answer(voice: Voice, kept: Evidence) -> Answer:
         return _while_disabled(kept)
     if moment is None:
         return Answer(None, _("nothing"), _no_instant(voice, kept))
+    if kept.standing.fault:
+        return Answer(moment, _("cannot run: %s") % kept.standing.fault)
     if moment <= kept.now:
         return _due(voice, kept, moment)
     return _runs(voice, kept, moment)
@@ -76,7 +78,7 @@ def _runs(voice: Voice, kept: Evidence, moment: datetime, *about: str) -> Answer
 def _no_instant(voice: Voice, kept: Evidence) -> str:
     rule = kept.standing.rule
     if rule is None:
-        return _("the task has no recurrence")
+        return kept.standing.lack
     further = rule.next_after(kept.now)
     if further is not None and not kept.task.disabled:
         text = _("its row lacks the next run, which would be at %s: somebody has to enable it anew")

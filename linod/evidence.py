@@ -9,6 +9,8 @@ from operator import attrgetter
 from typing import TypeVar
 
 from django.db.models import Q, QuerySet
+from django.utils import translation
+from django.utils.translation import gettext as _
 
 from linod.conf import config
 from linod.exceptions import InvalidRecurrence, MissingExtra
@@ -42,25 +44,18 @@ def is_rule_edit(decision: Decision) -> bool:
     return decision.kind == Kind.EDITED and bool(words & (RULE_FIELDS - {"disabled"}))
 
 
-def rule_of_task(task: BackgroundTask) -> Recurrence | None:
-    """The task's rule as it stands now; None when it has none that can be answered."""
-    try:
-        rule = task.recurrence
-    except (InvalidRecurrence, MissingExtra):
-        return None
-    return None if rule.every_unit == "never" else rule
-
-
 @dataclass(frozen=True)
 class Standing:
     """A task's rule as it stands now; what it named before is known by its traces only.
 
     :param rule: None when the task has none that can be answered.
     :param edit: by which the rule became what it is, where somebody has changed it.
+    :param fault: why the rule cannot be answered.
     """
 
     rule: Recurrence | None
     edit: Decision | None
+    fault: str = ""
 
     def holds_at(self, moment: datetime) -> bool:
         """Whether a moment is of the time of this rule, and not of a former one."""
@@ -73,10 +68,22 @@ class Standing:
         rule = self.rule
         return self.holds_at(moment) and rule is not None and rule.latest_until(moment) == moment
 
+    @property
+    def lack(self) -> str:
+        """Why there is no rule."""
+        if self.fault:
+            return _("its rule cannot be used: %s") % self.fault
+        return _("the task has no recurrence")
+
 
 def standing_of(task: BackgroundTask) -> Standing:
     """The task's rule, and since when it is that."""
-    return Standing(rule_of_task(task), _last_rule_edit(task))
+    edit = _last_rule_edit(task)
+    try:
+        rule = task.recurrence
+    except (InvalidRecurrence, MissingExtra) as error:
+        return Standing(None, edit, error.said(translation))
+    return Standing(None if rule.every_unit == "never" else rule, edit)
 
 
 def _last_rule_edit(task: BackgroundTask) -> Decision | None:

@@ -151,7 +151,7 @@ class Ledger:
             words = {"who": self.edit.who, "at": self.voice.moment(self.edit.at)}
             return text % (words | {"reason": reason_of(self.edit)})
         if self.rule is None:
-            return _("the task has no recurrence")
+            return self.standing.lack
         if at < self.rule.start:
             return _("its rule begins at %s") % self.voice.moment(self.rule.start)
         if self.rule.next_after(at) is None:

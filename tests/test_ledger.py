@@ -565,6 +565,18 @@ def test_a_rule_that_cannot_be_used() -> None:
     assert answer.startswith("it could not run, and the task was disabled: every: give a whole")
 
 
+def test_a_rule_that_cannot_be_used_says_so_wherever_it_is_asked_for() -> None:
+    task = daily(name="summary")
+    BackgroundTask.objects.update(every=0)
+    fault = "every: give a whole number from 1 on"
+    head, coming = answers.answers("default", "summary", None).splitlines()
+    assert head == f"{task}: its rule cannot be used: {fault} (Europe/Brussels)"
+    assert coming == f"next: 2026-11-22 20:00:00  cannot run: {fault}"
+    assert str(why(task, "2026-11-22 11:00")[0]) == (
+        f"nothing was due (its rule cannot be used: {fault})"
+    )
+
+
 # Changed rules, changed clocks
 
 
@@ -930,7 +942,7 @@ def test_a_time_of_day_that_the_clocks_leave_out_today() -> None:
 def test_every_task_of_that_name_is_told_about() -> None:
     first = daily(name="summary")
     second = BackgroundTask.objects.create(procedure="summary", name="weekly summary")
-    heads = [f"{first}: every day at 20:00", f"{second}: no recurrence"]
+    heads = [f"{first}: every day at 20:00", f"{second}: the task has no recurrence"]
     told = answers.answers("default", "summary", None)
     assert [head in told for head in heads] == [True, True]
     assert heads[1] in answers.answers("default", "weekly summary", None)
