@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from linod import evidence
-from linod.evidence import Evidence
-from linod.history import Job
+from linod.evidence import Evidence, Kind
+from linod.history import Decision, Job
 from linod.telling import Answer, Voice, either, listed
 
 
@@ -26,7 +26,7 @@ def answer(voice: Voice, kept: Evidence) -> Answer:
     if task.disabled and task.disabled_until is not None:
         return _after_pause(voice, kept, task.disabled_until)
     if task.disabled:
-        return _while_disabled(kept)
+        return _while_disabled(voice, kept)
     if moment is None:
         return Answer(None, _("nothing"), _no_instant(voice, kept))
     if kept.standing.fault:
@@ -86,28 +86,34 @@ def _no_instant(voice: Voice, kept: Evidence) -> str:
     return voice.end_of(rule)
 
 
-def _while_disabled(kept: Evidence) -> Answer:
-    task, line = kept.task, kept.switched(kept.now)
+def _while_disabled(voice: Voice, kept: Evidence) -> Answer:
+    line = _disabling(kept)
     who = "" if line is None else line.who
     named = _("nothing: the task is disabled by %(who)s")
     headline = either(who, named, _("nothing: the task is disabled")) % {"who": who}
-    text = f"{headline}: {task.disabled_reason}" if task.disabled_reason else headline
-    return Answer(None, text, decision=line)
+    since = "" if line is None else _("since %s") % voice.moment(line.at)
+    return Answer(None, _with_reason(headline, kept), since, None, line)
 
 
 def _after_pause(voice: Voice, kept: Evidence, until: datetime) -> Answer:
     """A pause that is over ends when a daemon comes to it; the rule goes on from there."""
-    line, rule = kept.switched(kept.now), kept.standing.rule
+    line, rule = _disabling(kept), kept.standing.rule
+    who = "" if line is None else line.who
+    named = _("the task is disabled by %(who)s until %(until)s")
+    text = either(who, named, _("the task is disabled until %(until)s"))
+    pause = _with_reason(text % {"who": who, "until": voice.moment(until)}, kept)
     moment = None if rule is None else rule.next_after(max(until, kept.now))
-    pause = _pause(voice, kept, "" if line is None else line.who, until)
     if moment is None:
         return Answer(None, _("nothing"), listed([_no_instant(voice, kept), pause]), None, line)
     return replace(_runs(voice, kept, moment, pause), decision=line)
 
 
-def _pause(voice: Voice, kept: Evidence, who: str, until: datetime) -> str:
-    named = _("the task is disabled by %(who)s until %(until)s")
-    text = either(who, named, _("the task is disabled until %(until)s"))
-    text %= {"who": who, "until": voice.moment(until)}
+def _disabling(kept: Evidence) -> Decision | None:
+    """Who disabled the task; nobody, where its row says so and the ledger does not."""
+    line = kept.switched(kept.now)
+    return None if line is None or line.kind == Kind.ENABLED else line
+
+
+def _with_reason(text: str, kept: Evidence) -> str:
     reason = kept.task.disabled_reason
     return f"{text}: {reason}" if reason else text

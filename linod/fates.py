@@ -116,9 +116,14 @@ class Fates:
             if line.kind == Kind.ENABLED:
                 words = {"moment": self.voice.moment(line.at), "who": line.who}
                 named = _("enabled by %(who)s at %(moment)s")
-                return either(line.who, named, _("enabled at %(moment)s")) % words
+                text = either(line.who, named, _("enabled at %(moment)s")) % words
+                return f"{text}: {line.reason}" if line.reason else text
         until = self.task.disabled_until
-        return "" if until is None else _("until %s") % self.voice.moment(until)
+        if until is None:
+            return ""
+        # When its time is over, a daemon ends a pause.
+        lack = self.voice.hindrance(moment, moment, self.kept)[0] if until <= moment else ""
+        return listed([_("until %s") % self.voice.moment(until), lack])
 
     def _made_up(self, moment: datetime) -> Answer | None:
         """One run for several instants: the next job that the schedule made says for how many."""

@@ -149,7 +149,9 @@ def test_a_failure_says_its_last_line_and_disables() -> None:
         "the task was disabled: after a failure: ValueError: no such account"
         " (since 2026-11-22 20:00:00)"
     )
-    assert coming.headline == "nothing: the task is disabled: ValueError: no such account"
+    assert str(coming) == (
+        "nothing: the task is disabled: ValueError: no such account (since 2026-11-22 20:00:00)"
+    )
 
 
 def test_attempts_are_told_one_after_another() -> None:
@@ -227,7 +229,9 @@ def test_paused_until() -> None:
         " (since 2026-11-22 12:00:00; until 2026-11-25 12:00:00)"
     )
     simulate("3 days")
-    assert "enabled at 2026-11-25 12:00:00" in said(task, "2026-11-22 20:00")
+    assert said(task, "2026-11-22 20:00").endswith(
+        "enabled at 2026-11-25 12:00:00: its pause was over)"
+    )
     assert said(task, "2026-11-25 20:00") == "succeeded after 0.0 s"
 
 
@@ -247,10 +251,12 @@ def test_a_pause_that_no_daemon_has_ended() -> None:
     task = daily()
     task.disable("on holiday", until=NOON + timedelta(hours=2))
     clock.move("1 day")
-    assert str(why(task)[-1]) == (
-        "runs (the task is disabled until 2026-11-22 14:00:00: on holiday;"
-        " no daemon has run since 2026-11-22 12:00:00 (web1:7))"
-    )
+    gone = "no daemon has run since 2026-11-22 12:00:00 (web1:7)"
+    assert [str(each) for each in why(task)] == [
+        "the task was disabled: on holiday"
+        f" (since 2026-11-22 12:00:00; until 2026-11-22 14:00:00; {gone})",
+        f"runs (the task is disabled until 2026-11-22 14:00:00: on holiday; {gone})",
+    ]
 
 
 def test_after_a_pause_that_outlasts_the_rule_nothing_comes() -> None:
@@ -260,6 +266,14 @@ def test_after_a_pause_that_outlasts_the_rule_nothing_comes() -> None:
         "nothing (its rule names no instant after 2026-11-22 20:00:00;"
         " the task is disabled by anna until 2026-11-25 12:00:00: on holiday)"
     )
+
+
+def test_who_enabled_it_did_not_disable_it() -> None:
+    task = daily()
+    task.disable("moving house", user=user("anna"))
+    task.enable(user("ben"))
+    BackgroundTask.objects.update(disabled=True, disabled_reason="", next_run_at=None)
+    assert why(task)[-1] == Answer(None, "nothing: the task is disabled")
 
 
 def test_disabled_in_the_form() -> None:
@@ -886,7 +900,8 @@ def test_the_command_s_lines() -> None:
         f"{task}: every day at 20:00 (Europe/Brussels)",
         "2026-11-23 20:00:00  succeeded after 0.0 s",
         "2026-11-22 20:00:00  succeeded after 0.0 s",
-        "next: nothing: the task is disabled by anna: on \\x1b[31mholiday",
+        "next: nothing: the task is disabled by anna: on \\x1b[31mholiday"
+        " (since 2026-11-24 12:00:00)",
     ]
     at = answers.answers("default", f"#{task.pk}", "20:00").splitlines()
     assert at[1:2] == ["2026-11-23 20:00:00  succeeded after 0.0 s"]
