@@ -251,7 +251,9 @@ def _jobs_beside(
     found += jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BEFORE]
     if until < now:
         later = jobs.filter(due_at__gt=until, trigger=Job.Trigger.SCHEDULE)
-        found += later.order_by("due_at", "attempt")[:1]
+        found += (first := list(later.order_by("due_at", "attempt")[:1]))
+        retries = jobs.filter(due_at__in=[job.due_at for job in first])
+        found += retries.order_by("-attempt")[:BEFORE]
     return found
 
 

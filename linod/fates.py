@@ -132,14 +132,20 @@ class Fates:
             return None
         for job in self.kept.jobs:
             if job.trigger == Job.Trigger.SCHEDULE and job.due_at > moment:
-                if rule.count(moment - TICK, job.due_at - TICK) > job.missed:
-                    return None
-                words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
-                text = _("made up by the job of %(moment)s: one run for %(number)d instants")
-                reason, _holder = self._reason(moment, evidence.begin_of(job) or self.now)
-                line = next(iter(self.kept.about(job)), None)
-                return Answer(moment, text % words, reason, job, line)
+                is_one = rule.count(moment - TICK, job.due_at - TICK) <= job.missed
+                return self._made_up_by(job, moment) if is_one else None
         return None
+
+    def _made_up_by(self, job: Job, moment: datetime) -> Answer:
+        words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
+        text = _("made up by the job of %(moment)s: one run for %(number)d instants") % words
+        reason, _holder = self._reason(moment, evidence.begin_of(job) or self.now)
+        last, became = self.kept.attempts(job.due_at)[-1], ""
+        if last.state != Job.State.SUCCEEDED:
+            outcome = self.voice.outcome(last, self.kept.about(last))
+            became = _("what became of that: %s") % outcome
+        line = next(iter(self.kept.about(job)), None)
+        return Answer(moment, text, listed([became, reason]), job, line)
 
     def _is_unknown(self, moment: datetime) -> Answer | None:
         if moment >= self.known_since:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from linod import evidence
 from linod.conf import config
@@ -175,7 +176,12 @@ class Voice:
         first, last = jobs[0], jobs[-1]
         parts = [self._asked(first), self._late(first, kept)]
         if last.missed:
-            parts.append(_("it stands for %d missed instants as well") % last.missed)
+            text = ngettext(
+                "it stands for %d missed instant as well",
+                "it stands for %d missed instants as well",
+                last.missed,
+            )
+            parts.append(text % last.missed)
         for job in jobs[:-1]:
             words = {"attempt": job.attempt, "outcome": self.outcome(job, kept.about(job))}
             parts.append(_("attempt %(attempt)d %(outcome)s") % words)
@@ -200,6 +206,10 @@ class Voice:
 
     def _follow_up(self, job: Job, line: Decision) -> str:
         match line.kind:
+            case Kind.CANCELLED if job.state != State.CANCELLED:
+                words = {"who": line.who, "moment": self.moment(line.at)}
+                named = _("asked to stop by %(who)s at %(moment)s")
+                return either(line.who, named, _("asked to stop at %(moment)s")) % words
             case Kind.LOST if line.reason != job.error:
                 return _("lost before: %s") % line.reason
             case Kind.DISABLED:

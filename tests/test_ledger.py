@@ -375,6 +375,18 @@ def test_claimed_cancelled_and_given_back() -> None:
     assert said(task, "2026-11-22 20:00") == "cancelled by anna before it began"
 
 
+def test_running_and_asked_to_stop() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:00")
+    terms, (job,) = claim(slots=1)
+    clock.move("10 minutes")
+    Job.objects.get().cancel(user("anna"))
+    asked = "asked to stop by anna at 2026-11-22 20:10:00"
+    assert said(task, "2026-11-22 20:00") == f"running since 2026-11-22 20:00:00 on web2 ({asked})"
+    finish(terms, job)
+    assert said(task, "2026-11-22 20:00") == f"succeeded after 10 min ({asked})"
+
+
 def test_coalesced_and_into_which_job() -> None:
     Daemon.objects.all().delete()
     a_daemon("2026-11-21 10:00", "2026-11-22 19:00")
@@ -421,6 +433,23 @@ def test_what_will_be_skipped_and_what_comes_after_it() -> None:
     assert str(why(task)[-1]) == (
         "nothing (its rule names no instant after 2026-11-24 20:00:00;"
         " 3 instants that wait are going to be skipped)"
+    )
+
+
+def test_coalesced_and_what_became_of_that_run() -> None:
+    def fail() -> None:
+        raise ValueError("not yet")
+
+    task = daily(fail, max_attempts=2)
+    clock.move(to="2026-11-23 21:00")
+    run_due_jobs()
+    made_up = "made up by the job of 2026-11-23 20:00:00: one run for 2 instants"
+    told = said(task, "2026-11-22 20:00")
+    assert told.startswith(f"{made_up} (what became of that: attempt 2 waits until 2026-11-23 21:0")
+    assert "it stands for 1 missed instant as well" in said(task, "2026-11-23 20:00")
+    simulate("1 hour")
+    assert said(task, "2026-11-22 20:00") == (
+        f"{made_up} (what became of that: failed after 0.0 s: ValueError: not yet)"
     )
 
 
