@@ -314,36 +314,6 @@ def _jobs_before(task: BackgroundTask, since: datetime, until: datetime) -> list
     return _newest(recent.filter(Q(end_time=None) | Q(end_time__gte=since)), *OF_JOBS)[0]
 
 
-# Which instants left a trace
-
-
-def traces(task: BackgroundTask, since: datetime, until: datetime, limit: int) -> set[datetime]:
-    """The last instants of that time which a job or a decision tells of."""
-    span = {"due_at__gte": since, "due_at__lte": until}
-    jobs = jobs_of(task).filter(**span).order_by("-due_at").values_list("due_at", flat=True)
-    lines = decisions_of(task).filter(**span).exclude(kind=Kind.REQUESTED)
-    told = lines.order_by("-due_at").values_list("due_at", flat=True)
-    found = [*jobs.distinct()[:limit], *told.distinct()[:limit]]
-    return {moment for moment in found if moment is not None}
-
-
-def trace_after(task: BackgroundTask, moment: datetime) -> datetime | None:
-    """The first instant after a moment that has a job."""
-    later = jobs_of(task).filter(due_at__gt=moment).order_by("due_at")
-    return later.values_list("due_at", flat=True).first()
-
-
-def first_job(task: BackgroundTask) -> Job | None:
-    """The oldest job that is kept."""
-    return jobs_of(task).order_by("due_at", "attempt").first()
-
-
-def first_word(task: BackgroundTask) -> datetime | None:
-    """The earliest moment that a kept decision tells of."""
-    line = decisions_of(task).order_by("at", "pk").first()
-    return None if line is None else min(line.at, line.due_at or line.at)
-
-
 def waiting_job(task: BackgroundTask) -> Job | None:
     """The job that waits for its next attempt, or for a free place."""
     return jobs_of(task).filter(state=Job.State.WAITING).order_by("available_at").first()

@@ -12,7 +12,7 @@ from functools import cached_property
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from linod import clock, coming, evidence
+from linod import clock, coming, evidence, traces
 from linod.evidence import Evidence
 from linod.fates import Fates
 from linod.history import Decision
@@ -90,7 +90,7 @@ class Ledger:
 
     def _moments(self, since: datetime, until: datetime, limit: int) -> list[datetime]:
         """The last instants of that time: what left a trace, and what the rule names."""
-        found = evidence.traces(self.task, since, until, limit)
+        found = traces.between(self.task, since, until, limit)
         begin = since if self.edit is None else max(since, self.edit.at)
         moment = None if self.rule is None else self.rule.latest_until(until)
         for _number in range(limit):
@@ -102,7 +102,7 @@ class Ledger:
 
     def _after(self, moment: datetime) -> list[datetime]:
         """The first instant after a moment, unless it is still to come."""
-        traced = evidence.trace_after(self.task, moment)
+        traced = traces.first_after(self.task, moment)
         begin = max(moment, self.known_since - TICK)
         named = self.rule.next_after(begin) if self.rule is not None else None
         if self.edit is not None and moment < self.edit.at:
@@ -113,8 +113,8 @@ class Ledger:
     @cached_property
     def known_since(self) -> datetime:
         """Since when anything is known of the task."""
-        first = evidence.first_job(self.task)
-        moments = [self.task.next_run_at, evidence.first_word(self.task)]
+        first = traces.first_job(self.task)
+        moments = [self.task.next_run_at, traces.first_word(self.task)]
         if first is not None:
             moment: datetime | None = first.due_at
             for _number in range(min(first.missed, LAST) if self.rule is not None else 0):

@@ -83,6 +83,7 @@ FLOORS = {
     "sync": 2,
     "tables": 2,
     "telling": 2,
+    "traces": 2,
     "tracked": 2,
     "transactions": 2,
     "alerts": 3,
