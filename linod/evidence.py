@@ -159,9 +159,25 @@ class Evidence:
 
     def has_daemon(self, moment: datetime) -> bool:
         """Whether a daemon was there to run something, or may have been."""
-        return moment < self.daemons_since or any(
-            daemon.started_at <= moment <= self._last_sign(daemon) for daemon in self.daemons
-        )
+        return moment < self.daemons_since or bool(self.daemons_at(moment))
+
+    def daemons_at(self, moment: datetime) -> list[Daemon]:
+        """The daemons that were there at a moment, as far as they were read."""
+        return [
+            daemon
+            for daemon in self.daemons
+            if daemon.started_at <= moment <= self._last_sign(daemon)
+        ]
+
+    def able_since(self) -> datetime | None:
+        """Since when nothing that is known has kept a daemon from beginning what is due now."""
+        due = (self.task.requested_at, self.task.next_run_at)
+        waits = [moment for moment in due if moment is not None and moment <= self.now]
+        living = [daemon.started_at for daemon in self.daemons_at(self.now)]
+        if not waits or not living:
+            return None
+        ends = [job.end_time for job in (*self.jobs, *self.others) if job.end_time is not None]
+        return max(min(waits), min(living), *ends)
 
     def _last_sign(self, daemon: Daemon) -> datetime:
         """A daemon that lives shows itself each third of a lease only."""
@@ -298,6 +314,11 @@ def _tasks_before(task: BackgroundTask) -> QuerySet[BackgroundTask]:
         for known in procedure.names
     ]
     return BackgroundTask.objects.using(task._state.db).filter(procedure__in=names)
+
+
+def running_jobs(task: BackgroundTask) -> int:
+    """How many jobs of the whole site run now."""
+    return Job.objects.using(task._state.db).running().count()
 
 
 def due_before(task: BackgroundTask, now: datetime) -> BackgroundTask | None:

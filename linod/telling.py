@@ -17,7 +17,7 @@ from linod.evidence import AFTER_JUMP, Evidence, Kind
 from linod.exceptions import InvalidRecurrence
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
-from linod.planning import Plan
+from linod.planning import PUNCTUAL, Plan
 from linod.recurrence import Recurrence
 from linod.rules import as_zone
 from linod.series import HORIZON
@@ -272,7 +272,25 @@ class Voice:
         if before is not None:
             words = {"procedure": before.procedure}
             return _("%(procedure)s goes before it and is due as well") % words, None
-        return reason, job
+        return reason or self._left_waiting(kept), job
+
+    def _left_waiting(self, kept: Evidence) -> str:
+        """A daemon is there and does not begin it: then it may have no free place."""
+        since = kept.able_since()
+        if since is None or kept.now - since <= PUNCTUAL:
+            return ""
+        daemons = ", ".join(map(str, kept.daemons_at(kept.now)))
+        number = evidence.running_jobs(self.task)
+        if not number:
+            return _("a daemon is there (%(daemons)s) and does not begin it: see its log") % {
+                "daemons": daemons
+            }
+        text = ngettext(
+            "a daemon is there (%(daemons)s), %(number)d job is running: maybe no place is free",
+            "a daemon is there (%(daemons)s), %(number)d jobs are running: maybe no place is free",
+            number,
+        )
+        return text % {"daemons": daemons, "number": number}
 
     def _still_running(self, job: Job, moment: datetime) -> str:
         words = self._words_of(job)

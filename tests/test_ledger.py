@@ -478,6 +478,23 @@ def test_no_daemon_alive() -> None:
     )  # its last sign of life is 15 s old
 
 
+def test_a_daemon_is_there_and_does_not_begin_it() -> None:
+    task = daily()
+    others = [daily(name=name, start_time=time(19)) for name in ("first", "second")]
+    clock.move(to="2026-11-22 20:00:30")
+    claim(slots=3)
+    Job.objects.filter(task=task).delete()
+    BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=NOON + timedelta(hours=8))
+    assert said(task, "2026-11-22 20:00") == "is about to begin"
+    clock.move("5 minutes")
+    told = "a daemon is there (web1:7), 2 jobs are running: maybe no place is free"
+    assert [str(each) for each in why(task)] == [f"has not begun yet ({told})", f"is due ({told})"]
+    Job.objects.filter(task=others[0].pk).delete()
+    assert "(web1:7), 1 job is running" in said(task, "2026-11-22 20:00")
+    Job.objects.all().delete()
+    assert why(task)[-1].detail == ("a daemon is there (web1:7) and does not begin it: see its log")
+
+
 def test_daemons_that_could_not_stay_do_not_hide_the_one_that_lives() -> None:
     Daemon.objects.all().delete()
     first = datetime(2026, 11, 22, 19, tzinfo=UTC)
@@ -489,7 +506,7 @@ def test_daemons_that_could_not_stay_do_not_hide_the_one_that_lives() -> None:
         )
         for n in range(600)
     )  # fmt: skip
-    a_daemon("2026-11-22 23:00", "2026-11-24 00:00", "web2")
+    a_daemon("2026-11-23 20:00", "2026-11-24 00:00", "web2")
     task = daily()
     clock.move(to="2026-11-23 20:00:30")
     assert [answer.headline for answer in why(task)] == [
@@ -666,7 +683,7 @@ def test_what_the_new_rule_names_as_well_was_let_go_of_by_nobody() -> None:
     task = daily()
     edit(task, user("anna"), every_unit="hourly", start_time=time(8))
     clock.move(to="2026-11-22 20:00:00")
-    assert said(task, "2026-11-22 20:00").startswith("is about to begin")
+    assert "one run will stand for all 8 instants that wait" in said(task, "2026-11-22 20:00")
     clock.move("1 hour")
     run_due_jobs()
     assert said(task, "2026-11-22 20:00").startswith("made up by the job of 2026-11-22 21:00:00")
