@@ -158,7 +158,7 @@ class Fates:
             if line.kind == Kind.SKIPPED and self._skips(line, moment):
                 reason, job = self._reason(moment, line.at)
                 policy = listed([line.reason, reason])
-                return Answer(moment, _("skipped: it came too late"), policy, job, line)
+                return Answer(moment, _("skipped: it could not begin in time"), policy, job, line)
             if line.kind not in evidence.LETS_GO or not self._lets_go(line, moment):
                 continue
             reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
@@ -214,7 +214,9 @@ class Fates:
             return None
         reason, job = self.voice.hindrance_now(self.present)
         if plan.due_at is None or (plan.skipped and moment < plan.due_at):
-            return Answer(moment, _("is going to be skipped: it came too late"), reason, job)
+            return Answer(
+                moment, _("is going to be skipped: it could not begin in time"), reason, job
+            )
         headline = _("has not begun yet") if reason else _("is about to begin")
         detail = listed([reason, self.voice.together(plan), self._clock_change(moment)])
         return Answer(moment, headline, detail, job)

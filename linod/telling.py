@@ -117,7 +117,7 @@ class Voice:
         """For how many instants one run is going to stand."""
         if not plan.missed:
             return ""
-        return _("one run will stand for all %d instants that wait") % (plan.missed + 1)
+        return _("one run will stand for the %d instants that wait") % (plan.missed + 1)
 
     def unknown(self, moment: datetime, known_since: datetime, now: datetime) -> Answer:
         """Of a moment before anything is known of the task: nothing, and why."""
@@ -125,7 +125,7 @@ class Voice:
         if now - moment > timedelta(days=days):
             why = _("nothing is kept of that time; the history goes back %d days") % days
         elif known_since >= now:
-            why = _("nothing has become of the task so far: it may be new")
+            why = _("nothing has happened to the task so far: it may be new")
         else:
             first = self.moment(known_since)
             why = _("what is known of the task begins at %s: it may have been made then") % first

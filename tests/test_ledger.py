@@ -301,7 +301,9 @@ def test_still_running_which_job_since_when_and_where() -> None:
     task = daily(slow, missed="skip")
     simulate(until="2026-11-23 22:00")
     answer = said(task, "2026-11-23 20:00")
-    assert answer.startswith("skipped: it came too late (1 skipped: missed instants are not made")
+    assert answer.startswith(
+        "skipped: it could not begin in time (1 skipped: missed instants are not made"
+    )
     assert (
         "the job of 2026-11-22 20:00:00 was still running, until 2026-11-23 21:00:00, on test"
         in answer
@@ -408,14 +410,14 @@ def test_what_will_become_of_all_that_waits() -> None:
     Daemon.objects.all().delete()
     task = daily()
     clock.move(to="2026-11-24 20:00:30")
-    told = "no daemon has run yet; one run will stand for all 3 instants that wait"
+    told = "no daemon has run yet; one run will stand for the 3 instants that wait"
     *past, coming = why(task)
     assert [str(answer) for answer in past] == [f"has not begun yet ({told})"] * 3
     assert (coming.due_at, str(coming)) == (past[0].due_at, f"is due ({told})")
     BackgroundTask.objects.update(missed="skip")
     third, second, first, coming = why(task)
     assert str(third) == "has not begun yet (no daemon has run yet)"
-    left_out = "is going to be skipped: it came too late (no daemon has run yet)"
+    left_out = "is going to be skipped: it could not begin in time (no daemon has run yet)"
     assert str(first) == str(second) == left_out
     assert coming.due_at == third.due_at
 
@@ -458,7 +460,9 @@ def test_skipped_with_its_policy() -> None:
     clock.move(to="2026-11-23 09:00")
     run_due_jobs()
     answer = said(task, "2026-11-22 20:00")
-    assert answer == "skipped: it came too late (1 skipped: missed instants are not made up)"
+    assert (
+        answer == "skipped: it could not begin in time (1 skipped: missed instants are not made up)"
+    )
 
 
 def test_no_daemon_alive() -> None:
@@ -683,7 +687,7 @@ def test_what_the_new_rule_names_as_well_was_let_go_of_by_nobody() -> None:
     task = daily()
     edit(task, user("anna"), every_unit="hourly", start_time=time(8))
     clock.move(to="2026-11-22 20:00:00")
-    assert "one run will stand for all 8 instants that wait" in said(task, "2026-11-22 20:00")
+    assert "one run will stand for the 8 instants that wait" in said(task, "2026-11-22 20:00")
     clock.move("1 hour")
     run_due_jobs()
     assert said(task, "2026-11-22 20:00").startswith("made up by the job of 2026-11-22 21:00:00")
@@ -850,7 +854,7 @@ def test_before_the_rule_began_after_now_and_without_a_rule() -> None:
 
 def test_a_task_that_was_made_after_the_asked_time() -> None:
     task = daily(start_date=date(2026, 1, 1))
-    is_new = "nothing is known of it (nothing has become of the task so far: it may be new)"
+    is_new = "nothing is known of it (nothing has happened to the task so far: it may be new)"
     assert said(task, "2026-11-20 20:00") == is_new
     assert [str(each) for each in why(task, "2026-11-20 21:00")] == [is_new, "runs"]
     simulate("1 day")
