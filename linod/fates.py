@@ -32,6 +32,7 @@ class Fates:
         return (
             self._still_to_come(moment)
             or self._ran(moment)
+            or self._asked_for(moment)
             or self._taken_back(moment)
             or self._switched_off(moment)
             or self._made_up(moment)
@@ -62,6 +63,13 @@ class Fates:
         headline = self.voice.outcome(jobs[-1], about)
         detail = self.voice.circumstances(jobs, self.kept)
         return Answer(moment, headline, detail, jobs[-1], about[-1] if about else None)
+
+    def _asked_for(self, moment: datetime) -> Answer | None:
+        if moment != self.task.requested_at:
+            return None
+        who = str(self.task.requested_by or "")
+        asked = either(who, _("requested by %(who)s"), _("requested")) % {"who": who}
+        return self._not_begun(moment, asked)
 
     def _taken_back(self, moment: datetime) -> Answer | None:
         for line in self.kept.decisions:
@@ -212,14 +220,16 @@ class Fates:
         due, plan = self.task.next_run_at, evidence.planned(self.present)
         if due is None or due > moment or plan is None:
             return None
-        reason, job = self.voice.hindrance_now(self.present)
         if plan.due_at is None or (plan.skipped and moment < plan.due_at):
-            return Answer(
-                moment, _("is going to be skipped: it could not begin in time"), reason, job
-            )
+            text = _("is going to be skipped: it could not begin in time")
+            return Answer(moment, text, *self.voice.hindrance_now(self.present))
+        more = listed([self.voice.together(plan), self._clock_change(moment)])
+        return self._not_begun(moment, "", more)
+
+    def _not_begun(self, moment: datetime, asked: str, more: str = "") -> Answer:
+        reason, job = self.voice.hindrance_now(self.present)
         headline = _("has not begun yet") if reason else _("is about to begin")
-        detail = listed([reason, self.voice.together(plan), self._clock_change(moment)])
-        return Answer(moment, headline, detail, job)
+        return Answer(moment, headline, listed([asked, reason, more]), job)
 
     def _reason(self, moment: datetime, until: datetime) -> tuple[str, Job | None]:
         reason, job = self.voice.hindrance(moment, until, self.kept)

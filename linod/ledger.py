@@ -91,6 +91,9 @@ class Ledger:
     def _moments(self, since: datetime, until: datetime, limit: int) -> list[datetime]:
         """The last instants of that time: what left a trace, and what the rule names."""
         found = traces.between(self.task, since, until, limit)
+        asked = self.task.requested_at
+        if asked is not None and since <= asked <= until:
+            found.add(asked)
         begin = since if self.edit is None else max(since, self.edit.at)
         moment = None if self.rule is None else self.rule.latest_until(until)
         for _number in range(limit):

@@ -185,10 +185,21 @@ def test_the_next_instant_comes_before_an_attempt_that_waits_longer() -> None:
 def test_a_request_tells_who_asked() -> None:
     task = daily()
     task.request_run(user("robin"))
-    assert why(task)[-1].headline == "runs as soon as possible: requested by robin"
+    pending, coming = why(task)
+    assert str(pending) == "is about to begin (requested by robin)"
+    assert coming.headline == "runs as soon as possible: requested by robin"
     run_due_jobs()
     answer, _coming = why(task)
     assert str(answer) == "succeeded after 0.0 s (requested by robin)"
+
+
+def test_a_request_that_waits() -> None:
+    Daemon.objects.all().delete()
+    task = daily()
+    task.request_run(user("robin"))
+    clock.move("1 hour")
+    expected = "has not begun yet (requested by robin; no daemon has run yet)"
+    assert str(why(task)[0]) == str(why(task, "2026-11-22 12:00")[0]) == expected
 
 
 def test_a_request_that_was_taken_back() -> None:
