@@ -144,7 +144,10 @@ class Voice:
                 words["error"] = last_line(job.error)
                 return _("%(state)s after %(span)s: %(error)s") % words
             case State.LOST:
-                return _("lost: %s") % job.error
+                words = {"host": job.host, "error": job.error}
+                return (
+                    either(job.host, _("lost on %(host)s: %(error)s"), _("lost: %(error)s")) % words
+                )
             case State.CANCELLED:
                 return self._cancelled(job, about)
             case State.RUNNING:
@@ -294,6 +297,8 @@ class Voice:
 
     def _still_running(self, job: Job, moment: datetime) -> str:
         words = self._words_of(job)
+        if job.end_time is None and job.start_time is None:
+            return _("the job of %(due)s is about to begin, on %(host)s") % words
         if job.end_time is None:
             return _("still running: the job of %(due)s, since %(begin)s, on %(host)s") % words
         if (begin := evidence.begin_of(job)) is not None and begin > moment:

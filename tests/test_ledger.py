@@ -384,6 +384,7 @@ def test_claimed_cancelled_and_given_back() -> None:
     task = daily()
     job = claimed(task)
     assert said(task, "2026-11-22 20:00").startswith("taken at 2026-11-22 20:00:00 on web2, about")
+    assert why(task)[-1].detail == "the job of 2026-11-22 20:00:00 is about to begin, on web2"
     job.cancel(user("anna"))
     assert said(task, "2026-11-22 20:00") == "cancelled by anna before it began"
 
@@ -620,7 +621,7 @@ def test_lost_with_its_daemon_and_taken_over() -> None:
     clock.move("1 minute")
     run_due_jobs()
     assert said(task, "2026-11-22 20:00") == (
-        "lost: its daemon was silent for a lease while the job ran"
+        "lost on web2: its daemon was silent for a lease while the job ran"
     )
     other = daily(name="other")
     BackgroundTask.objects.filter(pk=other.pk).update(next_run_at=NOON + timedelta(hours=8))
