@@ -57,7 +57,8 @@ class Verdict:
     skipped: int = 0
     bodies: int = 0
     states: Counter[str] = field(default_factory=Counter)
-    lost_unbegun: int = 0
+    #: How many lost jobs' bodies never began, by the owner that had them.
+    lost_unbegun: Counter[str] = field(default_factory=Counter)
     #: How many bodies began for a job that was then taken from their owner.
     taken: int = 0
     violations: list[tuple[str, str]] = field(default_factory=list)
@@ -209,7 +210,7 @@ def _check_outcome(
     elif job.state in ("failed", "timed_out") and not begins:
         verdict.add("outcome", f"{job.id} is {job.state}, its body never began")
     if job.state == "lost" and not begins:
-        verdict.lost_unbegun += 1
+        verdict.lost_unbegun[job.owner] += 1
 
 
 def _check_overlap(

@@ -88,7 +88,7 @@ def run(world: World) -> list[Finding]:
         at_most("longest stop with silent links", stopped, GRACE + BEYOND),
         Finding("rows", f"{verdict.rows:,} (+ {verdict.coalesced:,} counted as missed)"),
         Finding("jobs lost", str(verdict.states["lost"])),
-        Finding("lost before their body began", str(verdict.lost_unbegun)),
+        Finding("lost before their body began", str(verdict.lost_unbegun.total())),
     ]  # fmt: skip
 
 

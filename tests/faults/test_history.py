@@ -92,8 +92,14 @@ def test_what_was_lost_may_have_begun_or_not() -> None:
     rows = [*ROWS[:-1], row(1050, state="lost")]
     begun, unbegun = judge(rows, LINES[:-1]), judge(rows, LINES[:-2])
     assert begun.violations == unbegun.violations == []
-    assert (begun.lost_unbegun, unbegun.lost_unbegun) == (0, 1)
+    assert (begun.lost_unbegun, unbegun.lost_unbegun) == ({}, {"me": 1})
     assert (begun.taken, unbegun.taken) == (1, 0)
+
+
+def test_lost_jobs_that_had_not_begun_are_counted_for_each_owner() -> None:
+    owners = ("me", "me", "me", "other", "other", "me")
+    rows = [row(job.due, state="lost", owner=who) for job, who in zip(ROWS, owners, strict=True)]
+    assert judge(rows, LINES[-2:]).lost_unbegun == {"me": 3, "other": 2}
 
 
 def test_a_further_attempt_may_begin_beside_the_lost_one() -> None:
