@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.faults import schedules
 from tests.faults.fleet import Process
+from tests.faults.journal import BEGIN, Line
 from tests.faults.world import Finding, World, at_most, median, none, once_per_instant
 
 TITLE = "A stop ends in time and leaves nothing behind"
@@ -26,6 +27,9 @@ GRACE, BEYOND = 3.0, 2.0
 #: Seconds that the connection to an ended daemon's rows may lag behind its exit, in the watch.
 LAG = 0.5
 MIX = ((16, 1), (20, 2), (15, 3))
+#: Bodies that ignore every interruption, and for how many seconds; a stop meets one that would go
+#: on behind GRACE for LEFT seconds and more.
+DEAF, IGNORES, LEFT = ((2, 15),), 8.0, 1.5
 
 
 @dataclass
@@ -47,12 +51,16 @@ def run(world: World) -> list[Finding]:
         begin, seconds = schedules.soon(), int(wanted * EVERY * 1.5) + 30
         world.schedule(_tasks(world, begin, seconds))
         supervised.start()
-        until = begin - world.epoch + seconds - 2
+        until, is_met = begin - world.epoch + seconds - 2, False
         while len(stops) < wanted and time.monotonic() < until:
             asked = {stop.process.name for stop in stops}
             _wait(stops, time.monotonic() + world.rng.uniform(0, 2 * EVERY))
             free = [p for p in world.fleet.ready if p.name not in asked]
-            if free:
+            if not is_met and (busy := _busy(world, free)):
+                # At every size one stop meets a deaf body, whatever chance brings besides.
+                stops.append(_ask(world, busy[0], ("TERM", "INT")))
+                is_met = True
+            elif free and (is_met or len(stops) < wanted - 1):
                 stops.append(_ask(world, world.rng.choice(free)))
             asked = {stop.process.name for stop in stops}
             while sum(p.name not in asked for p in world.fleet.alive) < DAEMONS:
@@ -86,6 +94,8 @@ def run(world: World) -> list[Finding]:
     for stop in left:
         held = watch.last_held[owners[stop.process.pid]] - (stop.process.ended_at or 0)
         world.note(f"{stop.process.name} held jobs for {held:.1f} s: {stop.process.last_words()}")
+    deaf = _deaf(world)
+    met = [stop.took for stop in orderly if stop.took and _meets(deaf, stop.process, stop.asked_at)]
     hows = Counter(stop.how for stop in stops)
     slowest = max((stop.took or 99 for stop in orderly), default=0.0)
     return [
@@ -97,6 +107,9 @@ def run(world: World) -> list[Finding]:
         none("stops that hang", len(stops) - len(ended)),
         Finding("seconds to stop, median", f"{median([s.took or 0 for s in orderly]):.2f} s"),
         at_most("longest", slowest, GRACE + BEYOND),
+        Finding("stops that met a body which ignores them", str(len(met)), "1 or more", bool(met)),
+        Finding("the shortest of these", f"{min(met, default=0):.2f} s", f"at least {GRACE:g} s",
+                min(met, default=0) >= GRACE),
         none("ends with another code than 0", sum(n for c, n in codes.items() if c != 0)),
         none("daemons that left jobs behind", len(left)),
         none("processes left behind", len(_orphans(world)) + sum(map(bool, last))),
@@ -107,15 +120,35 @@ def run(world: World) -> list[Finding]:
 def _tasks(world: World, begin: int, seconds: int) -> list[schedules.Schedule]:
     tasks = schedules.spread(world.rng, begin, seconds, MIX, arguments={"seconds": 0.15})
     deaf = schedules.spread(
-        world.rng, begin, seconds, [(1, 15)], body="ignore", arguments={"seconds": 8.0}
+        world.rng, begin, seconds, DEAF, body="ignore", arguments={"seconds": IGNORES}
     )
     soft = schedules.spread(world.rng, begin, seconds, [(5, 2)], body="anote",
                             arguments={"seconds": 0.4})  # fmt: skip
     return tasks + deaf + soft
 
 
-def _ask(world: World, process: Process) -> Stop:
-    how = world.rng.choices(("TERM", "INT", "TERM twice"), (6, 2, 1))[0]
+def _deaf(world: World) -> list[Line]:
+    """The begins of the bodies that ignore their end."""
+    deaf = {task.task for task in world.schedules if task.body == "ignore"}
+    return [line for line in world.lines() if line.event == BEGIN and line.task in deaf]
+
+
+def _busy(world: World, processes: list[Process]) -> list[Process]:
+    """Those whose stop would meet such a body now."""
+    deaf, now = _deaf(world), time.monotonic()
+    return [process for process in processes if _meets(deaf, process, now)]
+
+
+def _meets(deaf: list[Line], process: Process, at: float) -> bool:
+    """Whether a daemon that is asked to end at that moment has one that goes on behind GRACE."""
+    left = IGNORES - GRACE - LEFT
+    return any(line.pid == process.pid and line.at < at < line.at + left for line in deaf)
+
+
+def _ask(
+    world: World, process: Process, hows: tuple[str, ...] = ("TERM", "INT", "TERM twice")
+) -> Stop:
+    how = world.rng.choices(hows, (6, 2, 1)[: len(hows)])[0]
     number = signal.SIGINT if how == "INT" else signal.SIGTERM
     asked = process.signal(number)
     # Within 0.3 s it would be taken for the same signal.
