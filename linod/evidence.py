@@ -128,6 +128,11 @@ class Evidence:
     daemons: list[Daemon]
     daemons_since: datetime
 
+    @property
+    def scheduled(self) -> list[Job]:
+        """The first attempts of what the rule made."""
+        return [job for job in self.jobs if job.trigger == Job.Trigger.SCHEDULE]
+
     def attempts(self, due_at: datetime) -> list[Job]:
         """The jobs of an instant, the first attempt first."""
         return [job for job in self.jobs if job.due_at == due_at]

@@ -138,11 +138,10 @@ class Fates:
         rule = self.standing.rule
         if rule is None or not self.standing.names(moment):
             return None
-        for job in self.kept.jobs:
-            if job.trigger == Job.Trigger.SCHEDULE and job.due_at > moment:
-                is_one = rule.count(moment - TICK, job.due_at - TICK) <= job.missed
-                return self._made_up_by(job, moment) if is_one else None
-        return None
+        job = next((job for job in self.kept.scheduled if job.due_at > moment), None)
+        if job is None or rule.count(moment - TICK, job.due_at - TICK) > job.missed:
+            return None
+        return self._made_up_by(job, moment)
 
     def _made_up_by(self, job: Job, moment: datetime) -> Answer:
         words = {"moment": self.voice.moment(job.due_at), "number": job.missed + 1}
@@ -183,8 +182,11 @@ class Fates:
     def _skips(self, line: Decision, moment: datetime) -> bool:
         if line.due_at is None or line.at < moment:
             return False
-        # With a job, earlier ones than its own were left out; else all that waited.
-        return moment < line.due_at if line.job is not None else line.due_at <= moment
+        if line.job is None:
+            return line.due_at <= moment  # all that waited
+        # Earlier ones than its own, back to the job before.
+        between = (job for job in self.kept.scheduled if moment < job.due_at < line.due_at)
+        return moment < line.due_at and not any(between)
 
     def _gone(self, line: Decision, moment: datetime) -> str:
         words = {"who": line.who, "at": self.voice.moment(line.at), "reason": reason_of(line)}

@@ -936,6 +936,11 @@ def test_rows_that_are_gone_are_admitted() -> None:
     simulate("3 days")
     Job.objects.filter(due_at=NOON + timedelta(days=1, hours=8)).delete()
     assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
+    BackgroundTask.objects.update(missed="skip")
+    clock.move(to="2026-11-26 20:00:10")
+    run_due_jobs()
+    assert said(task, "2026-11-25 20:00").startswith("skipped: it could not begin in time")
+    assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
     # It waited for another instant by then.
     task.disable("moving house")
     assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
