@@ -16,7 +16,7 @@ from linod.conf import config
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Daemon, Decision, Job
 from linod.models import RULE_FIELDS, BackgroundTask
-from linod.planning import Plan, plan
+from linod.planning import PUNCTUAL, Plan, plan
 from linod.procedures import Procedures
 from linod.recurrence import Recurrence
 
@@ -30,8 +30,8 @@ LETS_GO = (*SWITCHES, Kind.EDITED)
 OF_JOBS, OF_LINES = ("due_at", "attempt"), ("at", "pk")
 #: Most rows of a kind that are read: an answer is for a person.
 MOST = 500
-#: Jobs that are read of the time before: one of them may have run into it.
-BEFORE = 5
+#: Jobs that are read of the times before and after: one of them may have held something up.
+BESIDE = 5
 #: How far back a procedure that goes first may have begun.
 LONG_RUN = timedelta(days=1)
 #: How long after a jump of the clock an instant may have been late for it.
@@ -209,11 +209,11 @@ def begin_of(job: Job) -> datetime | None:
 
 
 def _held(job: Job, moment: datetime, until: datetime) -> bool:
-    """Whether a job held its task at a moment, or began to before ``until``."""
+    """Whether a job held its task at a moment, or after it until about ``until``."""
     begin = begin_of(job)
     if begin is None or job.state == Job.State.WAITING or (begin > moment and begin >= until):
         return False
-    return job.end_time is None or job.end_time > moment
+    return job.end_time is None or moment < job.end_time >= until - PUNCTUAL
 
 
 # Reading: an answer is for a person, so each query is bounded
@@ -266,15 +266,16 @@ def _in_order(rows: Iterable[Row], *order: str) -> list[Row]:
 def _jobs_beside(
     task: BackgroundTask, since: datetime, until: datetime, now: datetime
 ) -> list[Job]:
-    """Jobs of other instants that ran into that time, or may have made up for it."""
+    """Jobs of other instants that held up those of that time, or made up for them."""
     jobs = jobs_of(task)
     found = [*jobs.filter(active_task=task.pk)]
-    found += jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BEFORE]
+    found += jobs.filter(due_at__lt=since).order_by("-due_at", "-attempt")[:BESIDE]
     if until < now:
-        later = jobs.filter(due_at__gt=until, trigger=Job.Trigger.SCHEDULE)
-        found += (first := list(later.order_by("due_at", "attempt")[:1]))
+        later = jobs.filter(due_at__gt=until).order_by("due_at", "attempt")
+        found += later[:BESIDE]
+        found += (first := list(later.filter(trigger=Job.Trigger.SCHEDULE)[:1]))
         retries = jobs.filter(due_at__in=[job.due_at for job in first])
-        found += retries.order_by("-attempt")[:BEFORE]
+        found += retries.order_by("-attempt")[:BESIDE]
     return found
 
 

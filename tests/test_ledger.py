@@ -401,6 +401,33 @@ def test_running_and_asked_to_stop() -> None:
     assert said(task, "2026-11-22 20:00") == f"succeeded after 10 min ({asked})"
 
 
+def test_a_short_run_in_between_is_no_reason_for_days() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 23:00")
+    task.request_run()
+    terms, (job,) = claim(slots=1)
+    finish(terms, job)
+    clock.move(to="2026-11-23 12:00")
+    run_due_jobs()
+    text = "succeeded after 0.0 s (it began 16 h late)"
+    assert said(task, "2026-11-22 20:00") == str(why(task)[1]) == text
+
+
+def test_a_request_that_came_later_and_went_first() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:02")
+    task.request_run()
+    terms, (job,) = claim(slots=1)
+    clock.move("1 hour")
+    finish(terms, job)
+    run_due_jobs()
+    text = (
+        "succeeded after 0.0 s (it began 1 h 2 min late: the job of 2026-11-22 20:02:00"
+        " ran first, from 2026-11-22 20:02:00 until 2026-11-22 21:02:00, on web2)"
+    )
+    assert said(task, "2026-11-22 20:00") == str(why(task)[1]) == text
+
+
 def test_coalesced_and_into_which_job() -> None:
     Daemon.objects.all().delete()
     a_daemon("2026-11-21 10:00", "2026-11-22 19:00")
