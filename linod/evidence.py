@@ -1,4 +1,4 @@
-"""What the rows keep of a task from some moment on, read once: jobs, decisions, daemons."""
+"""What the rows keep of a task and of a span of time: jobs, decisions, daemons."""
 
 from __future__ import annotations
 

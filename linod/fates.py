@@ -177,6 +177,10 @@ class Fates:
         if line.at < moment:
             is_dropped = line.kind == Kind.EDITED and line.due_at == moment
             return is_dropped and not self.standing.names(moment)
+        if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
+            return False
+        if line.job is not None:  # a failure, of an earlier instant or of a request
+            return not any(moment < job.due_at <= line.at for job in self.kept.scheduled)
         return line.due_at is not None and line.due_at <= moment
 
     def _skips(self, line: Decision, moment: datetime) -> bool:

@@ -752,6 +752,49 @@ def test_several_edits_one_after_another() -> None:
     ]
 
 
+def test_it_waited_when_a_form_disabled_it() -> None:
+    task = daily()
+    clock.move(to="2026-11-22 20:30")
+    edit(task, user("anna"), disabled=True, disabled_reason="not needed")
+    assert said(task, "2026-11-22 20:00") == (
+        "it waited when the task was disabled by anna at 2026-11-22 20:30:00: not needed"
+    )
+
+
+def test_it_waited_when_a_request_failed() -> None:
+    faults: list[str] = []
+
+    def body() -> None:
+        if faults:
+            raise ValueError(faults)
+
+    task = daily(body)
+    simulate("1 day")
+    faults.append("full")
+    clock.move(to="2026-11-23 20:30")
+    task.request_run()
+    run_due_jobs()
+    assert said(task, "2026-11-23 20:00").startswith(
+        "it waited when the task was disabled at 2026-11-23 20:30:00:"
+        " after a failure: ValueError: ['full'] (the job of 2026-11-23 20:30:00 ran first"
+    )
+
+
+def test_a_failure_lets_go_of_nothing_that_had_its_time() -> None:
+    faults: list[str] = []
+
+    def body() -> None:
+        if faults:
+            raise ValueError(faults)
+
+    task = daily(body)
+    simulate("2 days")
+    faults.append("full")
+    simulate("1 day")
+    Job.objects.filter(due_at=NOON + timedelta(days=1, hours=8)).delete()
+    assert said(task, "2026-11-23 20:00").startswith("nothing is kept of it")
+
+
 def test_no_clock_change_moved_what_a_former_rule_named() -> None:
     task = daily()
     simulate("1 day")
