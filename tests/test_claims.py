@@ -689,6 +689,99 @@ def test_what_is_given_back_waits_for_whoever_has_a_slot() -> None:
     assert (taken.id, taken.attempt, taken.state) == (job.id, 1, "running")
 
 
+def taken_again(mine: Terms, slots: int = 1, **values: Any) -> tuple[Claimed, Claimed]:
+    """A job that its owner gave back and got once more: as that held it before, and as it does."""
+    make_due(secondly(**values), ago=1)
+    (before,) = claim_all(mine, slots=slots)
+    claims.give_back(mine, [before])
+    found = agenda.peek_waiting("default", mine.owner, clock.db_now(), 10)
+    (held,) = claims.claim_waiting(mine, found, slots)
+    assert (before.state, before.fence, held.fence) == (held.state, 1, 3)
+    return before, held
+
+
+def check_still_held(job: Claimed) -> None:
+    row = Job.objects.get()
+    assert (row.state, row.attempt, row.owner, row.fence, row.active_task) == (
+        job.state, job.attempt, job.owner, job.fence, job.task_id,
+    )  # fmt: skip
+    assert claims.held(Terms("default", job.owner, 30.0)) == [job]
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_former_hold_is_not_given_back(slots: int, is_cancelled: bool) -> None:
+    before, held = taken_again(mine := terms(), slots)
+    if is_cancelled:
+        # As if somebody had asked for it: a body that runs is to end by itself.
+        Job.objects.update(cancel_requested_at=clock.db_now())
+    claims.give_back(mine, [before])
+    check_still_held(held)
+
+
+def test_nobody_takes_what_others_had_since_it_was_seen_to_wait() -> None:
+    make_due(secondly(), ago=1)
+    claims.give_back(one := terms(), claim_all(one, slots=0))
+    (seen,) = agenda.peek_waiting("default", one.owner, clock.db_now(), 10)
+    claims.give_back(other := terms(), claims.claim_waiting(other, [seen], 0))
+    assert claims.claim_waiting(one, [seen], 1) == []
+    row = Job.objects.get()
+    assert (row.state, row.owner, row.fence) == ("waiting", None, 4)
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "lost"])
+def test_what_came_of_a_former_hold_is_refused(end: str) -> None:
+    """Lost, it would run once more beside itself."""
+    before, held = taken_again(mine := terms(), rerun_lost=True, max_attempts=3)
+    ended = end_of(before, end)
+    assert claims.finish(mine, [ended]) == [ended]
+    check_still_held(held)
+
+
+def test_the_same_end_of_a_former_hold_is_not_taken_for_recorded() -> None:
+    before, held = taken_again(mine := terms())
+    ended = end_of(held)
+    assert claims.finish(mine, [ended]) == []
+    stale = replace(ended, job=before)
+    assert claims.finish(mine, [stale]) == [stale]
+
+
+def test_what_a_former_hold_said_is_dropped() -> None:
+    before, held = taken_again(mine := terms())
+    progress = {"done": 1, "total": 2, "text": ""}
+    claims.tend(mine, [(before, 0, "before\n", progress)])
+    # Another may take it over between the look at the fence and this.
+    with transactions.write_batch("default") as batch:
+        claims._show_progress(batch, mine, [(before, 0, "", progress)])
+    row = Job.objects.get()
+    assert (row.message, row.progress) == ("", None)
+    claims.tend(mine, [(held, 0, "held\n", progress)])
+    row = Job.objects.get()
+    assert (row.message, row.progress) == ("held\n", progress)
+
+
+def test_who_looked_before_it_was_taken_over_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two see the same expired lease; the slower one comes when the job has a new fence."""
+    for name, slots, attempts in (("claimed", 0, 1), ("running", 1, 1), ("again", 1, 3)):
+        make_due(secondly(name, rerun_lost=True, max_attempts=attempts), ago=1)
+        claim_all(terms(), slots=slots)
+    expire()
+    original = agenda.from_row
+
+    def from_row(job: Job, owner: uuid.UUID) -> Claimed:
+        found = original(job, owner)
+        Job.objects.filter(pk=job.pk).update(fence=job.fence + 2)
+        return found
+
+    monkeypatch.setattr(agenda, "from_row", from_row)
+    assert claims.reclaim(terms(), clock.db_now()) == []
+    assert sorted(Job.objects.values_list("state", "fence")) == [
+        ("claimed", 3), ("running", 3), ("running", 3),
+    ]  # fmt: skip
+
+
 def test_a_group_of_different_instants_is_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moments compare as moments in the joined rows, so that no group falls apart needlessly."""
     for n, name in enumerate("abcd"):
