@@ -152,11 +152,10 @@ class Evidence:
 
     def switched(self, moment: datetime) -> Decision | None:
         """What switched the task off or on last, at a moment."""
-        found = self.switch
-        for decision in self.decisions:
-            if decision.kind in SWITCHES and decision.at <= moment:
-                found = decision
-        return found
+        found = [line for line in self.decisions if line.kind in SWITCHES and line.at <= moment]
+        # A line about an instant of this time may be older than the last one before.
+        found += [] if self.switch is None else [self.switch]
+        return max(found, key=attrgetter(*OF_LINES), default=None)
 
     def later(self, moment: datetime) -> Iterator[Decision]:
         """The decisions from a moment on."""

@@ -279,6 +279,17 @@ def test_after_a_pause_that_outlasts_the_rule_nothing_comes() -> None:
     )
 
 
+def test_who_disabled_it_anew_is_told() -> None:
+    task = daily()
+    task.disable("moving house", user=user("anna"))
+    clock.move("1 hour")
+    task.disable("for good", user=user("ben"))
+    clock.move("1 day")
+    assert said(task, "2026-11-22 20:00") == (
+        "the task was disabled by ben: for good (since 2026-11-22 13:00:00)"
+    )
+
+
 def test_who_enabled_it_did_not_disable_it() -> None:
     task = daily()
     task.disable("moving house", user=user("anna"))
