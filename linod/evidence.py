@@ -16,7 +16,7 @@ from linod.conf import config
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Daemon, Decision, Job
 from linod.models import RULE_FIELDS, BackgroundTask
-from linod.planning import PUNCTUAL, Plan, plan
+from linod.planning import Plan, plan
 from linod.procedures import Procedures
 from linod.recurrence import Recurrence
 
@@ -208,11 +208,11 @@ def begin_of(job: Job) -> datetime | None:
 
 
 def _held(job: Job, moment: datetime, until: datetime) -> bool:
-    """Whether a job held its task at a moment, or after it until about ``until``."""
-    begin = begin_of(job)
-    if begin is None or job.state == Job.State.WAITING or (begin > moment and begin >= until):
+    """Whether a job held its task at a moment, or for most of the time from then ``until``."""
+    begin, end = begin_of(job), job.end_time
+    if begin is None or job.state == Job.State.WAITING or (end is not None and end <= moment):
         return False
-    return job.end_time is None or moment < job.end_time >= until - PUNCTUAL
+    return begin <= moment or 2 * (min(end or until, until) - begin) > until - moment
 
 
 # Reading: an answer is for a person, so each query is bounded
