@@ -39,11 +39,7 @@ class Fates:
             or self._is_unknown(moment)
             or self._let_go(moment)
             or self._waits(moment)
-            or Answer(
-                moment,
-                _("nothing is kept of it"),
-                _("its rows are gone, or the task was changed behind linod's back"),
-            )
+            or self._not_kept(moment)
         )
 
     def _still_to_come(self, moment: datetime) -> Answer | None:
@@ -236,6 +232,16 @@ class Fates:
         reason, job = self.voice.hindrance_now(self.present)
         headline = _("has not begun yet") if reason else _("is about to begin")
         return Answer(moment, headline, listed([asked, reason, more]), job)
+
+    def _not_kept(self, moment: datetime) -> Answer:
+        """Its only trace is that somebody let go of it, and the task was enabled again since."""
+        edit = self.standing.edit
+        if edit is None or self.standing.names(moment):
+            why = _("its rows are gone, or the task was changed behind linod's back")
+            return Answer(moment, _("nothing is kept of it"), why)
+        if edit.at <= moment:
+            return Answer(moment, self._gone(edit, moment), decision=edit)
+        return Answer(moment, _("nothing is kept of it"), self.voice.changed_since(edit))
 
     def _reason(self, moment: datetime, until: datetime) -> tuple[str, Job | None]:
         reason, job = self.voice.hindrance(moment, until, self.kept)

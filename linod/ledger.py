@@ -144,15 +144,7 @@ class Ledger:
 
     def _why_nothing(self, at: datetime) -> str:
         if self.edit is not None and at < self.edit.at:
-            text = either(
-                self.edit.who,
-                _("the rule was changed by %(who)s at %(at)s (%(reason)s);"
-                  " what it named before is known only where it left a trace"),
-                _("the rule was changed at %(at)s (%(reason)s);"
-                  " what it named before is known only where it left a trace"),
-            )  # fmt: skip
-            words = {"who": self.edit.who, "at": self.voice.moment(self.edit.at)}
-            return text % (words | {"reason": reason_of(self.edit)})
+            return self.voice.changed_since(self.edit)
         if self.rule is None:
             return self.standing.lack
         if at < self.rule.start:

@@ -131,6 +131,17 @@ class Voice:
             why = _("what is known of the task begins at %s: it may have been made then") % first
         return Answer(moment, _("nothing is known of it"), why)
 
+    def changed_since(self, edit: Decision) -> str:
+        """Why little is known of what was due before an edit of the rule."""
+        text = either(
+            edit.who,
+            _("the rule was changed by %(who)s at %(at)s (%(reason)s);"
+              " what it named before is known only where it left a trace"),
+            _("the rule was changed at %(at)s (%(reason)s);"
+              " what it named before is known only where it left a trace"),
+        )  # fmt: skip
+        return text % {"who": edit.who, "at": self.moment(edit.at), "reason": reason_of(edit)}
+
     # What became of a job
 
     def outcome(self, job: Job, about: list[Decision]) -> str:

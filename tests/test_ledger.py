@@ -754,6 +754,21 @@ def test_what_the_new_rule_names_as_well_was_let_go_of_by_nobody() -> None:
     )
 
 
+def test_edited_while_it_was_disabled_and_enabled_before_the_instant() -> None:
+    task = daily()
+    task.disable("moving house")
+    edit(task, "anna", start_time=time(21))
+    task.enable()
+    clock.move(to="2026-11-22 20:30")
+    before = "the rule was changed by anna before, at 2026-11-22 12:00:00: Start time"
+    assert said(task, "2026-11-22 20:00") == before
+    edit(task, "ben", start_time=time(22))
+    assert said(task, "2026-11-22 20:00") == (
+        "nothing is kept of it (the rule was changed by ben at 2026-11-22 20:30:00 (Start time);"
+        " what it named before is known only where it left a trace)"
+    )
+
+
 def test_several_edits_one_after_another() -> None:
     task = daily()
     for who, hour in (("anna", 21), ("ben", 22), ("carl", 20)):
