@@ -213,7 +213,14 @@ class Rules:
 
     def check_bodies(self, state: State) -> None:
         """What the jobs' rows say of their bodies is true."""
+        from tests.model.world import unpacked
+
         begun = {job for job, _attempt in state.begun}
+        running = {
+            (job.id.hex, job.fence)
+            for number in state.processes
+            for job in map(unpacked, self.world.processes[number].memory.running)
+        }
         scenario = self.world.scenario
         faults = scenario.crashes - state.crashes + scenario.pauses - state.pauses
         unbegun = 0
@@ -223,5 +230,7 @@ class Rules:
             unbegun += job.state == "lost" and job.id not in begun
             if job.state in ("succeeded", "failed") and job.id not in begun:
                 self.fail("who has ended has begun", job)
+            if job.state in ("succeeded", "failed") and (job.id, job.fence) in running:
+                self.fail("an outcome is that of the body which had it", job)
         if unbegun > faults * scenario.slots:
             self.fail("a fault loses no more than its slots' jobs that had not begun", state)

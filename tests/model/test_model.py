@@ -48,6 +48,9 @@ WORLDS = {
     "lost jobs run again; a pause": (
         Scenario(instants=ONE, pauses=1, leases=1, lapses=True, values=AGAIN), 5_000,
     ),
+    "lost jobs run again beside their former bodies; a pause": (
+        Scenario(instants=ONE, slots=2, pauses=1, leases=1, values=AGAIN), 1_500,
+    ),
     "failures and retries": (
         Scenario(instants=ONE, leases=0, ends=("succeeded", "failed"), values=AGAIN), 200,
     ),

@@ -26,6 +26,7 @@ from tests.model.world import Scenario, Violation, World, world_of
 from tests.test_claims import claim_all, noop, secondly, terms
 
 TWO_TASKS = ((0,), (0,))
+AGAIN = {"max_attempts": 2, "rerun_lost": True}
 
 # In the model
 
@@ -41,12 +42,21 @@ def without_key(world: World) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def without_fence(world: World) -> AbstractContextManager[Any]:
+def without_owner_and_fence(world: World) -> AbstractContextManager[Any]:
     """What a job must still be says neither its owner nor its fence."""
+    return _unconditional("owner", "fence")
+
+
+def without_fence(world: World) -> AbstractContextManager[Any]:
+    """It says whose, but not which of its holds."""
+    return _unconditional("fence")
+
+
+def _unconditional(*names: str) -> AbstractContextManager[Any]:
     original = Batch._update
 
     def update(self: Batch, model: Any, new: Any, where: Any, rows: Any, *rest: Any) -> None:
-        kept = [n for n, name in enumerate(where) if name not in ("owner", "fence")]
+        kept = [n for n, name in enumerate(where) if name not in names]
         count = len(new)
         original(
             self, model, new, tuple(where[n] for n in kept),
@@ -82,8 +92,11 @@ def _as_running(value: Any) -> Any:
 #: Mutant: the world that shows it, and the rule that it breaks.
 IN_THE_MODEL: dict[Callable[[World], AbstractContextManager[Any]], tuple[Scenario, str]] = {
     without_key: (Scenario(daemons=1, leases=0, setbacks=1), "one row per task, instant"),
-    without_fence: (
+    without_owner_and_fence: (
         Scenario(instants=TWO_TASKS, ahead=1, pauses=1, leases=1), "only the owner changes a job",
+    ),
+    without_fence: (
+        Scenario(slots=2, pauses=1, leases=1, values=AGAIN), "an outcome is that of the body",
     ),
     queued_as_running: (
         Scenario(instants=TWO_TASKS, ahead=1, crashes=1, leases=1), "a fault loses no more than",

@@ -202,9 +202,8 @@ class Slots:
             self.running[job.key] = SimpleNamespace(job=job)
             self.begun.append(job)
 
-    def end(self, job_id: uuid.UUID, state: str, now: datetime) -> None:
-        key = next(key for key in self.running if key[0] == job_id)
-        job = self.running.pop(key).job
+    def end(self, hold: Hold, state: str, now: datetime) -> None:
+        job = self.running.pop(hold).job
         error = "boom" if state == "failed" else ""
         self.ended.append(Finished(job, state, job.start_time or now, now, error=error))
 
@@ -521,7 +520,7 @@ class World:
                 memory = process.memory._replace(
                     running=running, ended=(*process.memory.ended, packed_end(ended))
                 )
-                changes = self._event(process, "ended", job.id, end, moment)
+                changes = self._event(process, "ended", job.key, end, moment)
                 after = self.number(process._replace(memory=memory, **changes))
                 yield Move(f"daemon {index}: a body {end}", after, content)
 
