@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import time
+from collections import Counter
+from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,12 @@ TITLE = "A daemon's needs do not grow with what it has run"
 DATABASES = ("postgresql", "mariadb", "sqlite")
 #: At full size: short jobs, failing ones, and jobs that log ten megabytes.
 SHORT, FAILING, TALKING, MEGABYTES = 100_000, 1_000, 200, 10
-#: Part of the short jobs after which the daemon is warm.
-WARM = 0.2
+#: Characters that are kept of a long log, its head and its tail, give or take a line.
+KEPT, LINE = 1 << 20, 1_100
+LEFT_OUT = re.compile(r"\n\.\.\. (\d+) characters left out \.\.\.\n")
+#: Part of the short jobs after which the daemon is warm, and so many long logs: each of its threads
+#: has had one, and with it the memory for that.
+WARM, TALKED = 0.2, 20
 BURNING = 20.0
 GROWTH, LAG = 5.0, 0.05
 #: Tasks that are requested together again and again.
@@ -30,13 +37,13 @@ def run(world: World) -> list[Finding]:
     talking, burning = world.times(TALKING, least=4), max(BURNING * world.size, 5.0)
     with world.fleet.running(1, options={"LEASE": 6}) as (daemon,):
         idle = world.schedule(_never("nothing", min(TASKS, short)))
-        ended = _Ended()
+        ended = Ended()
         # Warm means: every kind of work was done once, and the heart has beaten.
         ended.run(world, idle, int(short * WARM))
         fails = world.schedule(_never("fail", 50, values={"disable_after": 0}))
         ended.run(world, fails, 50)
         talks = world.schedule(_never("talk", 4, {"megabytes": MEGABYTES}))
-        ended.run(world, talks, 4)
+        ended.run(world, talks, TALKED)
         needs = Needs(daemon)
         needs.start()
         before = needs.settled()
@@ -54,9 +61,14 @@ def run(world: World) -> list[Finding]:
         needs.stop()
         codes = world.fleet.stop_all()
     growth = after.megabytes - before.megabytes
+    ran = [ended.states[each] for each in (
+        ("nothing", "succeeded"), ("fail", "failed"), ("talk", "succeeded"),
+    )]  # fmt: skip
     return [
-        Finding("jobs", f"{short:,} short ones ({rate:,.0f} a second), {failing:,} failing,"
-                f" {talking} that log {MEGABYTES} MB"),
+        Finding("jobs", f"{ran[0]:,} short ones ({rate:,.0f} a second), {ran[1]:,} failing,"
+                f" {ran[2]} that log {MEGABYTES} MB", f"{short:,}, {failing:,}, {talking}",
+                all(map(ge, ran, (short, failing, talking)))),
+        ended.kept(),
         at_most("memory growth since it was warm", growth, GROWTH, "MB"),
         Finding("memory", f"{after.megabytes:.0f} MB"),
         none("threads more", max(after.threads - before.threads, 0)),
@@ -77,8 +89,14 @@ def _never(body: str, count: int, arguments: Any = None, values: Any = None) -> 
     ]
 
 
-class _Ended:
-    """Requests tasks, and waits until their jobs have ended."""
+class Ended:
+    """Requests tasks, waits until their jobs have ended, and looks at what these left."""
+
+    def __init__(self) -> None:
+        #: How many jobs of a procedure came to which end.
+        self.states: Counter[tuple[str, str]] = Counter()
+        #: Of each long log: the characters that are stored, and that it says were left out.
+        self.logs: list[tuple[int, int]] = []
 
     def run(self, world: World, tasks: list[Schedule], count: int) -> None:
         """Let the tasks run in turn until ``count`` jobs have ended."""
@@ -86,6 +104,19 @@ class _Ended:
             some = tasks[:count]
             self._request([task.task for task in some])
             count -= len(some)
+
+    def kept(self) -> Finding:
+        """Whether the head and the tail of each long log are stored, and what it says is true."""
+        stored = [kept for kept, _left_out in self.logs]
+        held = len(self.logs) == self.states["talk", "succeeded"] and all(
+            KEPT - LINE < kept <= KEPT and kept + left_out > MEGABYTES * 10**6
+            for kept, left_out in self.logs
+        )
+        return Finding(
+            "stored of each of their logs",
+            f"{min(stored, default=0):,} to {max(stored, default=0):,} characters",
+            f"{KEPT:,}, head and tail", held,
+        )  # fmt: skip
 
     def _request(self, keys: list[int]) -> None:
         from django.db.models import Q
@@ -102,9 +133,21 @@ class _Ended:
             if time.monotonic() > deadline:
                 raise TimeoutError("requested jobs do not end")
             time.sleep(0.05)
+        self._look()
         # What a site's retention does in a month: else the tables decide about the time.
         for model in (JobLog, Job, Decision):
             model.objects.all()._raw_delete("default")
+
+    def _look(self) -> None:
+        from linod.models import Job
+
+        for procedure, state in Job.objects.values_list("procedure", "state").iterator(5000):
+            self.states[procedure.name, state] += 1
+        for job in Job.objects.filter(procedure="talk").iterator():
+            text = job.message
+            left_out = LEFT_OUT.search(text)
+            mark = len(left_out[0]) if left_out else 0
+            self.logs.append((len(text) - mark, int(left_out[1]) if left_out else 0))
 
 
 def _lags(world: World) -> list[float]:

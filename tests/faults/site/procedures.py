@@ -79,10 +79,10 @@ def fail(ar: BaseRequest) -> None:
 
 @background_task
 def talk(ar: BaseRequest) -> None:
-    """Log ``megabytes``."""
+    """Log ``megabytes``, loudly enough for the level of the tests' tasks."""
     line = "x" * 1000
     for _ in range(int(ar.arguments["megabytes"] * 1000)):
-        ar.info(line)
+        ar.warning(line)
 
 
 @background_task
