@@ -24,8 +24,8 @@ Row = TypeVar("Row", Job, Decision, Daemon)
 Kind = Decision.Kind
 #: Decisions that switch a task off or on.
 SWITCHES = (Kind.DISABLED, Kind.QUARANTINED, Kind.ENABLED)
-#: Decisions after which a task waits for another instant than before.
-LETS_GO = (*SWITCHES, Kind.EDITED)
+#: Decisions by which instants that waited may have been let go of.
+LETS_GO = (*SWITCHES, Kind.EDITED, Kind.SKIPPED)
 #: The order of time.
 OF_JOBS, OF_LINES = ("due_at", "attempt"), ("at", "pk")
 #: Most rows of a kind that are read: an answer is for a person.
@@ -42,6 +42,11 @@ def is_rule_edit(decision: Decision) -> bool:
     """Whether somebody changed when the task runs; ticking "disabled" is told by itself."""
     words = set(decision.reason.split(", "))
     return decision.kind == Kind.EDITED and bool(words & (RULE_FIELDS - {"disabled"}))
+
+
+def lets_go(decision: Decision) -> bool:
+    """Whether instants that waited may have been let go of by it."""
+    return decision.kind in LETS_GO and (decision.kind != Kind.EDITED or is_rule_edit(decision))
 
 
 @dataclass(frozen=True)
@@ -289,7 +294,7 @@ def _lines_of_then(
 
 def _lines_beside(task: BackgroundTask, since: datetime, until: datetime) -> list[Decision]:
     """What was decided next about instants that waited, and when the clock jumped."""
-    later = decisions_of(task).filter(at__gt=until, kind__in=(*LETS_GO, Kind.SKIPPED))
+    later = decisions_of(task).filter(at__gt=until, kind__in=LETS_GO)
     jumps = Decision.objects.using(task._state.db).filter(
         kind=Kind.CLOCK_JUMPED, at__range=(since, until + AFTER_JUMP)
     )

@@ -156,37 +156,39 @@ class Fates:
         return self.voice.unknown(moment, self.known_since, self.now)
 
     def _let_go(self, moment: datetime) -> Answer | None:
-        """It waited until somebody, or a policy, decided that it does not run."""
-        for line in self.kept.decisions:
-            if line.kind == Kind.SKIPPED and self._skips(line, moment):
-                reason, job = self._reason(moment, line.at)
-                policy = listed([line.reason, reason])
-                return Answer(moment, _("skipped: it could not begin in time"), policy, job, line)
-            if line.kind not in evidence.LETS_GO or not self._lets_go(line, moment):
-                continue
-            reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
-            return Answer(moment, self._gone(line, moment), reason, job, line)
-        return None
+        """It waited, or was about to, until somebody or a policy decided that it does not run."""
+        line = self._letting_go(moment)
+        if line is None:
+            return None
+        reason, job = self._reason(moment, line.at) if line.at > moment else ("", None)
+        if line.kind == Kind.SKIPPED:
+            policy = listed([line.reason, reason])
+            return Answer(moment, _("skipped: it could not begin in time"), policy, job, line)
+        return Answer(moment, self._gone(line, moment), reason, job, line)
 
-    def _lets_go(self, line: Decision, moment: datetime) -> bool:
-        """Whether the task waited for the instant until then, or would have without that edit."""
-        if line.at < moment:
-            is_dropped = line.kind == Kind.EDITED and line.due_at == moment
-            return is_dropped and not self.standing.names(moment)
-        if line.kind == Kind.EDITED and not evidence.is_rule_edit(line):
-            return False
-        if line.job is not None:  # a failure, of an earlier instant or of a request
-            return not any(moment < job.due_at <= line.at for job in self.kept.scheduled)
-        return line.due_at is not None and line.due_at <= moment
+    def _letting_go(self, moment: datetime) -> Decision | None:
+        """The decision that let go of it: one about this very instant goes before others."""
+        lines = [line for line in self.kept.decisions if evidence.lets_go(line)]
+        of_it = [line for line in lines if line.due_at == moment and line.kind != Kind.SKIPPED]
+        waited = [line for line in of_it if line.at >= moment]
+        if waited:
+            return waited[0]
+        edits = [line for line in of_it if line.kind == Kind.EDITED]
+        if edits and not self.standing.names(moment):
+            return edits[-1]
+        later = (line for line in lines if line.at >= moment and self._ends_wait(line, moment))
+        return next(later, None)
 
-    def _skips(self, line: Decision, moment: datetime) -> bool:
-        if line.due_at is None or line.at < moment:
-            return False
+    def _ends_wait(self, line: Decision, moment: datetime) -> bool:
+        """Whether the instant was among those that waited until that decision."""
         if line.job is None:
-            return line.due_at <= moment  # all that waited
-        # Earlier ones than its own, back to the job before.
-        between = (job for job in self.kept.scheduled if moment < job.due_at < line.due_at)
-        return moment < line.due_at and not any(between)
+            return line.due_at is not None and line.due_at <= moment
+        if line.kind != Kind.SKIPPED:  # a failure, of an earlier instant or of a request
+            return not any(moment < job.due_at <= line.at for job in self.kept.scheduled)
+        if line.due_at is None or moment >= line.due_at:
+            return False
+        # Earlier ones than its own job's, back to the job before.
+        return not any(moment < job.due_at < line.due_at for job in self.kept.scheduled)
 
     def _gone(self, line: Decision, moment: datetime) -> str:
         words = {"who": line.who, "at": self.voice.moment(line.at), "reason": reason_of(line)}

@@ -794,6 +794,19 @@ def test_it_waited_when_a_form_disabled_it() -> None:
     )
 
 
+def test_it_waited_once_more_after_it_had_been_dropped() -> None:
+    task = daily()
+    edit(task, "anna", disabled=True)
+    edit(task, "anna", disabled=False)
+    edit(task, "ben", start_time=time(22))
+    edit(task, "ben", start_time=time(20))
+    clock.move(to="2026-11-22 20:30")
+    edit(task, "carl", start_time=time(19))
+    assert said(task, "2026-11-22 20:00") == (
+        "it waited when the rule was changed by carl at 2026-11-22 20:30:00: Start time"
+    )
+
+
 def test_it_waited_when_a_request_failed() -> None:
     faults: list[str] = []
 
