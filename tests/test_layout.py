@@ -96,6 +96,7 @@ FLOORS = {
     "logpeers": 3,
     "logserver": 3,
     "lookout": 3,
+    "memory": 3,
     "notify": 3,
     "outbox": 3,
     "scheduler": 3,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import difflib
 import faulthandler
-import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,17 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from linod import answers, checks, deployment, forecast, foreground, health, listing, terminal
+from linod import (
+    answers,
+    checks,
+    deployment,
+    forecast,
+    foreground,
+    health,
+    listing,
+    memory,
+    terminal,
+)
 from linod.conf import config
 from linod.daemon import STOPPED, Daemon
 from linod.exceptions import LinodError
@@ -154,10 +163,7 @@ class Command(BaseCommand):
         connections.close_all()
         code = STOPPED
         if self._called_from_command_line:  # type: ignore[attr-defined]
-            # What was loaded stays until the end: the garbage collector need not walk through it
-            # while somebody waits for a run.
-            gc.collect()
-            gc.freeze()
+            memory.settle()
         if daemon.notifier.watchdog:
             # Who finds the daemon hung sends SIGABRT: then the log tells where each thread was.
             faulthandler.enable()
