@@ -422,7 +422,8 @@ def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -
         each.is_held_up = transactions.is_locked_out(failures[-1])
         if each.is_held_up or _is_recorded(terms, each):
             return
-        each.fault = "" if isinstance(failures[-1], Mismatch) else str(failures[-1])
+        why = transactions.first_line(failures[-1])
+        each.fault = "" if isinstance(failures[-1], Mismatch) else why
         refused.append(each)
 
     with transactions.impatient(not patiently):
@@ -783,20 +784,10 @@ def _take_over(
     batch.change(Job, ("owner", "fence", "lease_until"), SILENT, rows)
     columns = ("state", "owner", "fence", "active_task", "lease_until", "available_at")
     rows = [
-        (
-            State.WAITING,
-            None,
-            job.fence + 1,
-            None,
-            None,
-            now,
-            job.id,
-            State.CLAIMED,
-            job.fence,
-            lease,
-        )
+        (State.WAITING, None, job.fence + 1, None, None, now,
+         job.id, State.CLAIMED, job.fence, lease)
         for lease, job in unknown
-    ]
+    ]  # fmt: skip
     batch.change(Job, columns, SILENT, rows)
 
 
