@@ -198,7 +198,7 @@ class Executor:
                 continue
             self._durations.append((finished.end_time - finished.start_time).total_seconds())
             self.ended.append(finished)
-        if not self.running or len(self.ended) >= self.slots:
+        if not self.running:
             self._group_ended.set()
         self._wake()
 
@@ -221,13 +221,16 @@ class Executor:
         """Whether outcomes wait to be recorded."""
         return bool(self.ended)
 
-    async def settle(self) -> None:
+    async def settle(self, is_waited_for: bool) -> None:
         """Let bodies that take no longer than a commit end, to be recorded together.
 
         Otherwise groups fall apart into smaller ones, each with its own commit, and stay so.
+
+        :param is_waited_for: whether jobs wait for the slots: then also where none has ended yet,
+            as each commit lets as many begin as have ended.
         """
-        is_group = not self.running or len(self.ended) >= self.slots
-        if self.ended and not is_group and self.mean_duration() < BRIEF:
+        is_group = self.running and (self.ended or is_waited_for)
+        if is_group and self.mean_duration() < BRIEF:
             self._group_ended.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._group_ended.wait(), TOGETHER)

@@ -227,7 +227,7 @@ class Scheduler:
             raise RuntimeError("a job's thread ended outside of its procedure") from (
                 self.executor.broken
             )
-        await self.executor.settle()
+        await self.executor.settle(bool(self.backlog))
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 from django.test import override_settings
 
-from linod import claims, clock, scheduler
+from linod import claims, clock, executor, scheduler
 from linod import daemon as process
 from linod.claims import Terms
 from linod.executor import Executor
@@ -43,11 +45,11 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(scheduler, "STALLED", 60.0)
     # Not pytest's tmp_path: a socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="linod") as folder:
-        settings = {
+        options = {
             "RUN_DIR": folder, "SITE": "tests", "GRACE": 20.0, "MAX_CONCURRENCY": 1, "LEASE": 6,
             "BACKGROUND_SLEEP_TIME": 0.5,
         }  # fmt: skip
-        with only_these_procedures(), override_settings(LINOD=settings):
+        with only_these_procedures(), override_settings(LINOD=options):
             BackgroundTask.objects.all().delete()
             yield
 
@@ -247,3 +249,24 @@ def test_a_turn_that_comes_back_after_the_stop_begins_nothing(
     assert thread.join() == 0
     assert site.ran == []
     assert set(Job.objects.values_list("state", flat=True)) == {"waiting"}
+
+
+def test_while_many_wait_all_that_may_begin_are_recorded_by_one_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded: list[int] = []
+
+    def finish_and_gate(terms: Terms, ended: Any, jobs: Any, now: datetime) -> Any:
+        recorded.append(len(ended))
+        return original(terms, ended, jobs, now)
+
+    original = claims.finish_and_gate
+    monkeypatch.setattr(claims, "finish_and_gate", finish_and_gate)
+    monkeypatch.setattr(executor, "TOGETHER", 30.0)
+    monkeypatch.setattr(Scheduler, "_prefetch", lambda self: 13)
+    for n in range(15):
+        make_task(lambda ar: time.sleep(0.01), f"brief{n}").request_run()
+    with override_settings(LINOD=settings.LINOD | {"MAX_CONCURRENCY": 2}), running_daemon():
+        ended_jobs(15)
+    # Two slots, and as many jobs ahead of them.
+    assert [number for number in recorded if number] == [2, 4, 4, 4, 1]
