@@ -20,8 +20,6 @@ DATABASES = ("sqlite",)
 SECONDS, WRITERS, DAEMONS = 90, 8, 3
 #: How often a writer freezes for a second in the middle of a transaction, at full size.
 FREEZES, FROZEN = 12, 1.0
-#: Seconds after a freeze in which what it held up is made up for.
-AFTER = 3.0
 LOCKED = "database is locked"
 MIX = ((5, 1), (10, 2), (10, 5))
 
@@ -83,7 +81,7 @@ def run(world: World) -> list[Finding]:
     outside = [
         line.at + world.epoch - line.due
         for line in begins
-        if not any(a <= line.due - world.epoch <= b + AFTER for a, b in windows)
+        if not any(a <= line.due - world.epoch <= b for a, b in windows)
     ]
     verdict = world.verdict()
     world.tell(verdict)
