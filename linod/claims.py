@@ -11,7 +11,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ from linod.groups import in_groups
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
-from linod.records import Candidate, Claimed, Finished
+from linod.records import Candidate, Claimed, Finished, Terms
 
 logger = logging.getLogger("linod")
 #: What a running job said: the job, the number of the piece, its text, and how far it is.
@@ -54,17 +54,6 @@ PIECES = 100_000
 #: Characters of logs that one message to a server carries, unless a single one is longer: half of
 #: what MariaDB takes by default (``max_allowed_packet``, 16 MiB) when each has four bytes.
 MOST_TEXT = 2 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Terms:
-    """On what terms an owner holds jobs."""
-
-    using: str
-    owner: uuid.UUID
-    lease: float
-    host: str = ""
-    revision: str = ""
 
 
 # Claim: a due task gets a job

@@ -24,7 +24,6 @@ from django.utils.translation import gettext as _
 import linod
 from linod import alerts, capture, claims, clock, links, signals, transactions, writelock
 from linod.bridge import Bridge
-from linod.claims import Terms
 from linod.conf import config
 from linod.heartbeat import Heartbeat
 from linod.history import Daemon as DaemonRow
@@ -33,7 +32,7 @@ from linod.links import Link
 from linod.logserver import LogServer
 from linod.notify import Notifier
 from linod.procedures import Procedures
-from linod.records import Claimed, Finished, Hold
+from linod.records import Claimed, Finished, Hold, Terms
 from linod.requests import daemon_user
 from linod.scheduler import TRUST, Offset, Scheduler
 from linod.sync import sync

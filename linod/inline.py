@@ -22,7 +22,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from linod import capture, claims, leftovers, transactions
-from linod.claims import Terms
 from linod.conf import config
 from linod.exceptions import InsideTransaction, JobCancelled, JobStopped, JobTimedOut
 from linod.execution import Execution
@@ -30,7 +29,7 @@ from linod.heartbeat import Heartbeat
 from linod.history import Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
-from linod.records import Finished
+from linod.records import Finished, Terms
 from linod.requests import BaseRequest
 
 logger = logging.getLogger("linod")

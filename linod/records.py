@@ -15,6 +15,17 @@ from linod.procedures import Procedure
 Hold = tuple[uuid.UUID, int]
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On what terms an owner holds jobs."""
+
+    using: str
+    owner: uuid.UUID
+    lease: float
+    host: str = ""
+    revision: str = ""
+
+
 @dataclass(slots=True)
 class Claimed:
     """A job that this owner holds, with what its task said when it was claimed."""

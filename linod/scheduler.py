@@ -17,13 +17,12 @@ from django.utils.translation import gettext as _
 from linod import agenda, claims, clock, retention, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
-from linod.claims import Terms
 from linod.conf import Config
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.executor import Executor
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
-from linod.records import Candidate, Claimed, Finished, Hold
+from linod.records import Candidate, Claimed, Finished, Hold, Terms
 
 logger = logging.getLogger("linod")
 

@@ -14,13 +14,13 @@ work_arrived = Signal()
 #: after the commit: others wait for the row meanwhile.
 work_arriving = Signal()
 
-#: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.claims.Claimed``).
+#: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.records.Claimed``).
 jobs_started = Signal()
 
 #: What running bodies said was stored. ``pieces``: a list of ``linod.claims.Piece``.
 jobs_said = Signal()
 
-#: Outcomes were recorded. ``outcomes``: a list of ``linod.claims.Finished``.
+#: Outcomes were recorded. ``outcomes``: a list of ``linod.records.Finished``.
 jobs_finished = Signal()
 
 #: A line of the ledger was written. ``decision``: the row; without its key if that was not told.

@@ -18,10 +18,10 @@ from django.test import override_settings
 
 from linod import claims, clock, executor, scheduler
 from linod import daemon as process
-from linod.claims import Terms
 from linod.executor import Executor
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.records import Terms
 from linod.scheduler import Scheduler
 from tests.daemons import (
     DaemonThread,

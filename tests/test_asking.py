@@ -29,7 +29,7 @@ from linod.conf import config
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures, declare
-from linod.records import Candidate, Finished
+from linod.records import Candidate, Finished, Terms
 from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import empty_site, make_task
 from tests.waiting import DEADLINE, wait_until
@@ -135,7 +135,7 @@ def answered(
 
     async def look() -> None:
         bridge = Bridge("default")
-        terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+        terms = Terms("default", uuid.uuid4(), lease=30.0)
         scheduler = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
         scheduler._was_idle = True
         before(scheduler)
@@ -239,7 +239,7 @@ def test_after_an_answer_the_loop_stands_back_whoever_calls() -> None:
 
     async def answer() -> tuple[float | None, bool]:
         bridge = Bridge("default")
-        terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+        terms = Terms("default", uuid.uuid4(), lease=30.0)
         engine = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
         await bridge.call(task.request_run)
         engine.look_now([])
@@ -274,7 +274,7 @@ def test_what_runs_after_others_is_left_to_the_agenda() -> None:
 def test_what_runs_is_not_told() -> None:
     """The unique key would refuse it, and the server's log would tell of an error."""
     task = make_task(lambda ar: None, "busy")
-    terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+    terms = Terms("default", uuid.uuid4(), lease=30.0)
     task.request_run()
     moment = clock.db_now()
     (job,) = claims.claim(

@@ -14,10 +14,9 @@ from django.db import DataError, OperationalError, connection, connections, tran
 from django.db.models.signals import pre_delete
 
 from linod import agenda, claims, clock, transactions
-from linod.claims import Terms
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
-from linod.records import Claimed, Finished
+from linod.records import Claimed, Finished, Terms
 from tests.daemons import make_due, make_task, only_these_procedures
 
 pytestmark = pytest.mark.django_db(transaction=True)

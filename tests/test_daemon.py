@@ -25,6 +25,7 @@ from linod.exceptions import JobCancelled
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
 from linod.procedures import declare
+from linod.records import Terms
 from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import (
     DaemonThread,
@@ -839,7 +840,7 @@ def test_a_requested_task_waits_for_the_one_it_runs_after() -> None:
 def test_requests_without_end_do_not_starve_what_is_due() -> None:
     """A hint is answered without the agenda, but never twice in a row."""
     tasks = [make_task(lambda ar: None, f"asked{n}") for n in range(2)]
-    terms = claims.Terms("default", uuid.uuid4(), lease=30.0)
+    terms = Terms("default", uuid.uuid4(), lease=30.0)
     turns = [Turn(), Turn()]
 
     async def look_twice() -> None:
@@ -860,7 +861,6 @@ def test_jobs_of_a_dead_daemon_are_given_up() -> None:
     task = make_task(lambda ar: None, "orphan", every_unit="secondly", every=3600)
     make_due(task, ago=5)
     from linod import agenda, claims
-    from linod.claims import Terms
 
     dead = Terms("default", uuid.uuid4(), lease=0.5)
     now = clock.db_now()

@@ -14,13 +14,12 @@ from django.test.utils import CaptureQueriesContext
 
 from linod import agenda, answers, claims, evidence, ledger
 from linod.answers import NoMoment
-from linod.claims import Terms
 from linod.exceptions import UnknownProcedure
 from linod.history import Daemon, Decision, Job
 from linod.ledger import Answer
 from linod.models import BackgroundTask
 from linod.procedures import declare
-from linod.records import Claimed, Finished
+from linod.records import Claimed, Finished, Terms
 from linod.testing import clock, run_due_jobs, simulate
 from tests.daemons import make_task, only_these_procedures
 

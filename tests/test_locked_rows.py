@@ -17,12 +17,11 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test import override_settings
 
 from linod import BaseRequest, agenda, claims, clock, transactions
-from linod.claims import Terms
 from linod.conf import config
 from linod.history import Job
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
-from linod.records import Claimed, Finished
+from linod.records import Claimed, Finished, Terms
 from tests.daemons import DaemonThread, empty_site, make_due, make_task, running_daemon
 from tests.test_claims import claim_all, end_of, expire, noop, secondly, terms
 from tests.waiting import DEADLINE, wait_until

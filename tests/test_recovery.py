@@ -17,12 +17,12 @@ from django.test import override_settings
 
 from linod import agenda, claims, clock
 from linod.bridge import Bridge
-from linod.claims import Terms
 from linod.conf import config
 from linod.daemon import Daemon
 from linod.exceptions import JobStopped
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
+from linod.records import Terms
 from linod.scheduler import Offset, Scheduler, Turn
 from tests.daemons import (
     empty_site,

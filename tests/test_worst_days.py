@@ -18,6 +18,7 @@ from linod.daemon import Daemon
 from linod.history import Job, JobLog
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
+from linod.records import Terms
 from linod.recurrence import Recurrence
 from linod.scheduler import Offset, Scheduler
 from linod.testing.engine import Engine
@@ -263,7 +264,7 @@ def test_the_rows_are_asked_again_in_the_lease_after_a_failure_and_not_by_an_idl
 ) -> None:
     now, asked = [1000.0], list[float]()
 
-    def held(terms: claims.Terms) -> list[Any]:
+    def held(terms: Terms) -> list[Any]:
         asked.append(now[0])
         return []
 

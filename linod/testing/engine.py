@@ -17,13 +17,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from linod import capture, claims, clock, leftovers
 from linod.agenda import Agenda
 from linod.bridge import Bridge
-from linod.claims import Terms
 from linod.conf import config
 from linod.execution import Execution
 from linod.executor import Executor
 from linod.history import Job
 from linod.inline import bounded
-from linod.records import Claimed, Finished
+from linod.records import Claimed, Finished, Terms
 from linod.requests import daemon_user
 from linod.scheduler import Offset, Scheduler
 from linod.testing.clock import active

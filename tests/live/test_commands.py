@@ -10,9 +10,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 
 from linod import claims, commands
-from linod.claims import Terms
 from linod.commands import Refused
 from linod.history import Decision, Job
+from linod.records import Terms
 from tests.daemons import make_task, only_these_procedures
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,11 +15,10 @@ from unittest import mock
 from django.db import OperationalError
 
 from linod import agenda, claims, clock, scheduler
-from linod.claims import Terms
 from linod.conf import Config
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
-from linod.records import Claimed, Finished, Hold
+from linod.records import Claimed, Finished, Hold, Terms
 from tests.daemons import only_these_procedures
 from tests.model.database import (
     ALIAS,
