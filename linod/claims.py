@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from django.db import DataError, IntegrityError, OperationalError, connections
@@ -23,37 +23,28 @@ from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import agenda, clock, transactions
+from linod import agenda, clock, pieces, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.conf import config
 from linod.exceptions import AlreadyRunning
 from linod.groups import in_groups
-from linod.history import Decision, Job, JobLog, time_ordered_uuid
+from linod.history import Decision, Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.records import Candidate, Claimed, Finished, Terms
 
 logger = logging.getLogger("linod")
-#: What a running job said: the job, the number of the piece, its text, and how far it is.
-Piece = tuple[Claimed, int, str, Any]
 #: A job as it was read, with the lease that it had then.
 Expired = tuple[datetime | None, Claimed]
 #: What an owner has in its hands.
 Held = TypeVar("Held", Claimed, Finished)
-Item = TypeVar("Item")
 State = Job.State
 
 #: What a row must still be for its owner to change it.
 MINE = ("id", "owner", "fence", "state")
 #: What a row must still be for others to take it over.
 SILENT = ("id", "state", "fence", "lease_until")
-
-#: The pieces of one owner's log of a job: the next owner's begin behind them (``JobLog.n``).
-PIECES = 100_000
-#: Characters of logs that one message to a server carries, unless a single one is longer: half of
-#: what MariaDB takes by default (``max_allowed_packet``, 16 MiB) when each has four bytes.
-MOST_TEXT = 2 * 1024 * 1024
 
 
 # Claim: a due task gets a job
@@ -385,7 +376,7 @@ def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -
     def anew(group: Sequence[Finished]) -> None:
         # Its last piece of log may be stored: that COMMIT worked, its answer was lost.
         with transactions.write(terms.using):
-            _drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
+            pieces.drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
             together(group)
 
     def barely(group: Sequence[Finished]) -> None:
@@ -416,23 +407,9 @@ def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -
         refused.append(each)
 
     with transactions.impatient(not patiently):
-        for group in _in_messages(ended, attrgetter("log")):
+        for group in pieces.in_messages(ended, attrgetter("log")):
             _in_groups(group, together, alone)
     return refused
-
-
-def _in_messages(items: Sequence[Item], text_of: Callable[[Item], str]) -> Iterator[list[Item]]:
-    """Groups whose texts together are no longer than a server takes at once."""
-    group: list[Item] = []
-    length = 0
-    for item in items:
-        length += len(text_of(item))
-        if group and length > MOST_TEXT:
-            yield group
-            group, length = [], len(text_of(item))
-        group.append(item)
-    if group:
-        yield group
 
 
 def _in_groups(
@@ -466,7 +443,7 @@ def finish_and_gate(
     Half the commits: where slots are few and jobs are short, commits are what takes the time.
     """
     is_locked = any(e.is_held_up for e in ended) or any(job.is_held_up for job in jobs)
-    fits = sum(len(each.log) for each in ended) <= MOST_TEXT
+    fits = sum(len(each.log) for each in ended) <= pieces.MOST_TEXT
     if ended and jobs and fits and not is_locked:
         try:
             with transactions.write_batch(terms.using) as batch:
@@ -494,7 +471,7 @@ def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> set[uuid.U
     again = _to_rerun(batch, [e.job for e in ordered if e.state == State.LOST])
     _end_jobs(batch, terms, [e for e in ordered if e.job.id not in again])
     _rerun_jobs(batch, terms, [e for e in ordered if e.job.id in again])
-    _store_logs(batch, [(e.job, e.pieces, e.log) for e in ordered if e.log])
+    pieces.store_logs(batch, [(e.job, e.pieces, e.log) for e in ordered if e.log])
     _end_tasks(batch, ordered)
     return again
 
@@ -532,16 +509,6 @@ def _rerun_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
         for e in ended
     ]
     batch.change(Job, RERUN, MINE, rows, null=UNCANCELLED)
-
-
-def _store_logs(batch: Batch, pieces: Sequence[tuple[Claimed, int, str]]) -> None:
-    rows = [(job.id, piece_number(job, n), text) for job, n, text in pieces]
-    batch.insert(JobLog, ("job", "n", "text"), rows)
-
-
-def piece_number(job: Claimed, n: int) -> int:
-    """``JobLog.n`` of the ``n``-th piece that this owner of the job has stored."""
-    return job.fence * PIECES + n
 
 
 def _end_tasks(batch: Batch, ended: Sequence[Finished]) -> None:
@@ -637,54 +604,6 @@ def _count_failure(rows: QuerySet[BackgroundTask], ended: Finished) -> None:
             using=rows.db,
         )
         drop_waiting(rows.db, job.task_id)
-
-
-def tend(terms: Terms, pieces: Sequence[Piece]) -> list[uuid.UUID]:
-    """Store what running jobs said since the last time: (job, piece number, text, progress).
-
-    What belongs to a job that is not this owner's any more is dropped. Returns the jobs of this
-    owner that somebody asked to stop.
-    """
-    mine = Job.objects.using(terms.using).filter(owner=terms.owner)
-    for group in _in_messages(pieces, itemgetter(2)):
-        with transactions.write(terms.using) as connection:
-            # Also of a job that has ended: its end may have been recorded while this had to wait.
-            rows = mine.filter(pk__in=[job.id for job, *_rest in group])
-            fences = dict(rows.values_list("pk", "fence"))
-            held = [piece for piece in group if fences.get(piece[0].id) == piece[0].fence]
-            said = [(job, n, text) for job, n, text, _progress in held if text]
-            _drop_stored(terms, said)
-            with Batch(connection) as batch:
-                _store_logs(batch, said)
-                _show_progress(batch, terms, held)
-    running = mine.filter(state=State.RUNNING).exclude(cancel_requested_at=None)
-    return list(running.values_list("pk", flat=True))
-
-
-def _drop_stored(terms: Terms, pieces: Sequence[tuple[Claimed, int, str]]) -> None:
-    """Make room for pieces that were stored before: their COMMIT worked, its answer was lost.
-
-    Sent again, a piece may hold more text.
-    """
-    keys = {(job.id, job.fence * PIECES + n) for job, n, _text in pieces}
-    rows = JobLog.objects.using(terms.using).filter(
-        job__in={job for job, _n in keys}, n__in={n for _job, n in keys}
-    )
-    again = [pk for pk, *key in rows.values_list("pk", "job_id", "n") if tuple(key) in keys]
-    if again:
-        rows.filter(pk__in=again).delete()
-
-
-def _show_progress(batch: Batch, terms: Terms, pieces: Sequence[Piece]) -> None:
-    """Write how far jobs are; one whose body holds its row (``ar.guard()``) is shown later."""
-    shown = {
-        job.id: (progress, job.id, job.fence) for job, _n, _text, progress in pieces if progress
-    }
-    rows = Job.objects.using(terms.using).filter(pk__in=shown, state=State.RUNNING)
-    if batch.connection.features.has_select_for_update_skip_locked:
-        rows = rows.select_for_update(skip_locked=True)
-    free = [shown[pk] for pk in rows.values_list("pk", flat=True)] if shown else []
-    batch.update(Job, ("progress",), ("id", "fence"), free)
 
 
 # Leases

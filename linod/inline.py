@@ -21,7 +21,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import capture, claims, leftovers, transactions
+from linod import capture, claims, leftovers, pieces, transactions
 from linod.conf import config
 from linod.exceptions import InsideTransaction, JobCancelled, JobStopped, JobTimedOut
 from linod.execution import Execution
@@ -176,7 +176,7 @@ def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
             renewed = time.monotonic()
         piece = execution.take_piece()
         try:
-            cancelled = claims.tend(terms, [piece] if piece is not None else [])
+            cancelled = pieces.tend(terms, [piece] if piece is not None else [])
         except Exception:
             if piece is not None:
                 execution.take_back(piece)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from linod import claims, events, signals
-from linod.claims import Piece
+from linod import events, signals
 from linod.events import Event
 from linod.history import Decision
+from linod.pieces import Piece, piece_number
 from linod.records import Claimed, Finished
 
 #: Most events that wait, of jobs and tasks.
@@ -144,7 +144,7 @@ class Outbox:
         with self._lock:
             for job, n, text in pieces:
                 if text:
-                    event = events.log_data(job.id, claims.piece_number(job, n), text)
+                    event = events.log_data(job.id, piece_number(job, n), text)
                     self._put_log(event, min(len(text), events.PIECE))
 
     def _on_decision(self, decision: Decision, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from linod import agenda, claims, clock, retention, signals, transactions
+from linod import agenda, claims, clock, pieces, retention, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.conf import Config
@@ -556,15 +556,15 @@ class Scheduler:
         return claims.reclaim(self.terms, now)
 
     async def _tend(self) -> None:
-        pieces = [
+        said = [
             piece
             for execution in list(self.executor.running.values())
             if (piece := execution.take_piece()) is not None
         ]
         cancelled = await self.bridge.insist(
-            claims.tend, self.terms, pieces, give_up=lambda: self.stopping
+            pieces.tend, self.terms, said, give_up=lambda: self.stopping
         )
-        if pieces:
-            signals.jobs_said.send(Scheduler, pieces=pieces)
+        if said:
+            signals.jobs_said.send(Scheduler, pieces=said)
         for job_id in cancelled:
             self.executor.cancel(job_id, _("somebody cancelled it"))

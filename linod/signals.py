@@ -17,7 +17,7 @@ work_arriving = Signal()
 #: Bodies are about to begin. ``jobs``: a list of what was claimed (``linod.records.Claimed``).
 jobs_started = Signal()
 
-#: What running bodies said was stored. ``pieces``: a list of ``linod.claims.Piece``.
+#: What running bodies said was stored. ``pieces``: a list of ``linod.pieces.Piece``.
 jobs_said = Signal()
 
 #: Outcomes were recorded. ``outcomes``: a list of ``linod.records.Finished``.

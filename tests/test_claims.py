@@ -13,7 +13,7 @@ import pytest
 from django.db import DataError, OperationalError, connection, connections, transaction
 from django.db.models.signals import pre_delete
 
-from linod import agenda, claims, clock, transactions
+from linod import agenda, claims, clock, pieces, transactions
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.records import Claimed, Finished, Terms
@@ -243,14 +243,14 @@ def test_finish_and_gate_fall_apart_without_loss() -> None:
 def test_what_cannot_be_stored_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(mine := terms())
-    original = claims._store_logs
+    original = pieces.store_logs
 
     def refuse(batch: Any, pieces: Any) -> None:
         if pieces:
             raise DataError("invalid byte sequence")
         original(batch, pieces)
 
-    monkeypatch.setattr(claims, "_store_logs", refuse)
+    monkeypatch.setattr(pieces, "store_logs", refuse)
     assert claims.finish(mine, [end_of(job, log="bad")]) == []
     row = Job.objects.get()
     assert row.state == "succeeded"
@@ -645,7 +645,7 @@ def test_an_end_whose_log_was_stored_before_keeps_all_it_says() -> None:
     """The piece was committed, its answer was lost; then the body ended."""
     make_due(secondly(), ago=1)
     (job,) = claim_all(mine := terms())
-    claims.tend(mine, [(job, 0, "one\n", None)])
+    pieces.tend(mine, [(job, 0, "one\n", None)])
     assert claims.finish(mine, [end_of(job, log="one\ntwo\n", result=7)]) == []
     row = Job.objects.get()
     assert (row.state, row.result, row.error, row.message) == (
@@ -748,13 +748,13 @@ def test_the_same_end_of_a_former_hold_is_not_taken_for_recorded() -> None:
 def test_what_a_former_hold_said_is_dropped() -> None:
     before, held = taken_again(mine := terms())
     progress = {"done": 1, "total": 2, "text": ""}
-    claims.tend(mine, [(before, 0, "before\n", progress)])
+    pieces.tend(mine, [(before, 0, "before\n", progress)])
     # Another may take it over between the look at the fence and this.
     with transactions.write_batch("default") as batch:
-        claims._show_progress(batch, mine, [(before, 0, "", progress)])
+        pieces._show_progress(batch, mine, [(before, 0, "", progress)])
     row = Job.objects.get()
     assert (row.message, row.progress) == ("", None)
-    claims.tend(mine, [(held, 0, "held\n", progress)])
+    pieces.tend(mine, [(held, 0, "held\n", progress)])
     row = Job.objects.get()
     assert (row.message, row.progress) == ("held\n", progress)
 
@@ -798,9 +798,9 @@ def test_a_group_of_different_instants_is_one_group(monkeypatch: pytest.MonkeyPa
 def test_logs_of_a_job_that_is_not_mine_are_dropped() -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(mine := terms())
-    claims.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
+    pieces.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
     Job.objects.update(owner=uuid.uuid4())
-    claims.tend(mine, [(job, 1, "second\n", None)])
+    pieces.tend(mine, [(job, 1, "second\n", None)])
     row = Job.objects.get()
     assert row.message == "first\n"
     assert row.progress == {"done": 1, "total": 2, "text": ""}
@@ -810,7 +810,7 @@ def test_a_piece_that_waited_for_the_database_is_stored_after_the_end() -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(mine := terms())
     claims.finish(mine, [end_of(job, log="last\n", pieces=1)])
-    claims.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
+    pieces.tend(mine, [(job, 0, "first\n", {"done": 1, "total": 2, "text": ""})])
     row = Job.objects.get()
     assert row.message == "first\nlast\n"
     assert row.progress is None

@@ -21,7 +21,7 @@ from django.db.models import F
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
-from linod import Procedures, alerts, claims, clock, inline, login
+from linod import Procedures, alerts, claims, clock, inline, login, pieces
 from linod.capture import HEAD, TAIL
 from linod.exceptions import AlreadyRunning, InsideTransaction, NotMine, UnknownProcedure
 from linod.execution import MESSAGE
@@ -558,7 +558,7 @@ def more_than(count: int, rows: list[Any]) -> bool:
 
 
 def test_no_line_is_lost_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = claims.tend
+    real = pieces.tend
     absences: list[Any] = []
 
     def tend(terms: Any, pieces: Any) -> Any:
@@ -567,7 +567,7 @@ def test_no_line_is_lost_while_the_database_is_away(monkeypatch: pytest.MonkeyPa
             raise OperationalError("the database is away")
         return real(terms, pieces)
 
-    monkeypatch.setattr(claims, "tend", tend)
+    monkeypatch.setattr(pieces, "tend", tend)
 
     def body(ar: Any) -> None:
         for n in range(4):
@@ -592,7 +592,7 @@ def test_lines_that_could_never_be_stored_while_it_ran_come_with_its_end(
         absences.append(pieces)
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr(claims, "tend", tend)
+    monkeypatch.setattr(pieces, "tend", tend)
 
     def body(ar: Any) -> None:
         for n in range(3):
@@ -608,7 +608,7 @@ def test_lines_that_could_never_be_stored_while_it_ran_come_with_its_end(
 def test_an_end_behind_a_piece_whose_commit_was_not_answered_keeps_all_it_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, stored = claims.tend, threading.Event()
+    real, stored = pieces.tend, threading.Event()
 
     def tend(terms: Any, pieces: Any) -> Any:
         real(terms, pieces)
@@ -616,7 +616,7 @@ def test_an_end_behind_a_piece_whose_commit_was_not_answered_keeps_all_it_says(
             stored.set()
             raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr(claims, "tend", tend)
+    monkeypatch.setattr(pieces, "tend", tend)
 
     def body(ar: Any) -> str:
         ar.info("begun")
@@ -755,7 +755,7 @@ def test_a_lease_that_cannot_be_renewed_asks_the_body_to_stop(
 def test_a_broken_heartbeat_is_told_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real, beats = claims.tend, []
+    real, beats = pieces.tend, []
 
     def tend(terms: Any, pieces: Any) -> Any:
         beats.append(1)
@@ -763,7 +763,7 @@ def test_a_broken_heartbeat_is_told_and_tried_again(
             raise ZeroDivisionError
         return real(terms, pieces)
 
-    monkeypatch.setattr(claims, "tend", tend)
+    monkeypatch.setattr(pieces, "tend", tend)
     task = make(lambda ar: wait_until(lambda: ar.job.message, "it beats again", DEADLINE) and None)
     assert task.run(BaseRequest()).state == "succeeded"
     assert [r.levelname for r in caplog.records if r.msg.startswith("No heartbeat")] == ["ERROR"]

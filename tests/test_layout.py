@@ -73,6 +73,7 @@ FLOORS = {
     "mixins": 2,
     "models": 2,
     "pacing": 2,
+    "pieces": 2,
     "planning": 2,
     "prepared": 2,
     "recent": 2,

@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 from django.test import override_settings
 
-from linod import BaseRequest, agenda, claims, clock, transactions
+from linod import BaseRequest, agenda, claims, clock, pieces, transactions
 from linod.conf import config
 from linod.history import Job
 from linod.models import BackgroundTask
@@ -295,7 +295,7 @@ def test_logs_that_are_too_long_for_one_message_go_in_several(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mine, (one, two) = two_running()
-    monkeypatch.setattr(claims, "MOST_TEXT", 10)
+    monkeypatch.setattr(pieces, "MOST_TEXT", 10)
     groups: list[int] = []
     record = claims._record
 

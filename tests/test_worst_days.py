@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linod import agenda, claims, clock, scheduler
+from linod import agenda, claims, clock, pieces, scheduler
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
@@ -44,9 +44,9 @@ def loop_of(**values: Any) -> Any:
 def test_a_piece_of_log_whose_commit_was_not_answered_is_stored_once() -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(mine := terms())
-    claims.tend(mine, [(job, 0, "one\n", None)])
-    claims.tend(mine, [(job, 0, "one\n", None), (job, 1, "three\n", None)])
-    claims.tend(mine, [(job, 0, "one\ntwo\n", None)])
+    pieces.tend(mine, [(job, 0, "one\n", None)])
+    pieces.tend(mine, [(job, 0, "one\n", None), (job, 1, "three\n", None)])
+    pieces.tend(mine, [(job, 0, "one\ntwo\n", None)])
     assert list(JobLog.objects.order_by("n").values_list("text", flat=True)) == [
         "one\ntwo\n", "three\n",
     ]  # fmt: skip
