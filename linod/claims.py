@@ -10,25 +10,25 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import DataError, IntegrityError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import agenda, clock, pieces, transactions
+from linod import agenda, clock, locks, pieces, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.conf import config
 from linod.exceptions import AlreadyRunning
-from linod.groups import in_groups
+from linod.groups import held_in_groups, in_groups
 from linod.history import Decision, Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedures
@@ -37,8 +37,6 @@ from linod.records import Candidate, Claimed, Finished, Terms
 logger = logging.getLogger("linod")
 #: A job as it was read, with the lease that it had then.
 Expired = tuple[datetime | None, Claimed]
-#: What an owner has in its hands.
-Held = TypeVar("Held", Claimed, Finished)
 State = Job.State
 
 #: What a row must still be for its owner to change it.
@@ -72,7 +70,7 @@ def claim(
             if len(group) == 1 and group[0].is_told:
                 batch.lock(BackgroundTask, group[0].task_id)
             elif connection.features.has_select_for_update or len(group) > 1:
-                mine = _locked(terms.using, group)
+                mine = locks.still_idle(terms.using, group)
             free = slots - len(got)
             jobs = [c.job for c in mine if c.job is not None]
             for position, job in enumerate(jobs):
@@ -96,15 +94,6 @@ def claim(
 
     in_groups(candidates, together, alone)
     return got
-
-
-def _locked(using: str, group: Sequence[Candidate]) -> list[Candidate]:
-    """Those of the group that are still as they were read, now locked for this transaction."""
-    found = {
-        row["pk"]: (row["version"], row["next_run_at"], row["requested_at"])
-        for row in agenda.lock_idle(using, [c.task_id for c in group])
-    }
-    return [c for c in group if found.get(c.task_id) == (c.version, c.next_run_at, c.requested_at)]
 
 
 def _refuse_repeated(batch: Batch, candidates: Sequence[Candidate]) -> None:
@@ -271,7 +260,7 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 
     def together(group: Sequence[Claimed]) -> None:
         with transactions.write(terms.using) as connection:
-            group = _free_of_locks(connection, group)
+            group = locks.free_of_locks(connection, group)
             now = clock.db_now(terms.using)
             until = now + timedelta(seconds=terms.lease)
             free = slots - len(got)
@@ -293,30 +282,6 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 
     in_groups(jobs, together, lambda job, error: None)
     return got
-
-
-def _free_of_locks(connection: BaseDatabaseWrapper, jobs: Sequence[Claimed]) -> list[Claimed]:
-    """Those that nobody else has locked, nor their tasks; these are locked now, the tasks first."""
-    tasks = _lock_free(connection, BackgroundTask, {job.task_id for job in jobs} - {None})
-    rows = _lock_free(connection, Job, {job.id for job in jobs})
-    return [job for job in jobs if job.id in rows and job.task_id in {None, *tasks}]
-
-
-def _lock_free(
-    connection: BaseDatabaseWrapper, model: type[Model], keys: Collection[Any]
-) -> set[Any]:
-    """Lock rows, but wait for none; returns the keys of those that are locked now."""
-    if not connection.features.has_select_for_update_skip_locked:
-        return set(keys)
-    rows = model._base_manager.using(connection.alias).filter(pk__in=keys).order_by("pk")
-    return set(rows.select_for_update(skip_locked=True).values_list("pk", flat=True))
-
-
-def _lock_tasks(connection: BaseDatabaseWrapper, jobs: Sequence[Claimed]) -> None:
-    if connection.features.has_select_for_update:
-        ids = [job.task_id for job in jobs if job.task_id is not None]
-        tasks = BackgroundTask.objects.using(connection.alias).filter(pk__in=ids)
-        list(tasks.select_for_update().order_by("pk").values_list("pk"))
 
 
 def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
@@ -343,7 +308,7 @@ def gate(terms: Terms, jobs: Sequence[Claimed], now: datetime) -> list[Claimed]:
         with transactions.write_batch(terms.using) as batch:
             _pass(batch, terms, group, now)
 
-    passed = _in_groups(jobs, together, lambda job, error: None)
+    passed = held_in_groups(jobs, together, lambda job, error: None)
     for job in passed:
         job.state, job.start_time = State.RUNNING, now
     return passed
@@ -408,31 +373,8 @@ def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -
 
     with transactions.impatient(not patiently):
         for group in pieces.in_messages(ended, attrgetter("log")):
-            _in_groups(group, together, alone)
+            held_in_groups(group, together, alone)
     return refused
-
-
-def _in_groups(
-    rows: Sequence[Held],
-    together: Callable[[Sequence[Held]], None],
-    alone: Callable[[Held, Exception], None],
-) -> list[Held]:
-    """:func:`in_groups` of what is in this owner's hands; notes which of it others hold up.
-
-    What was held up before is not waited for again: it must not keep the rest waiting.
-    """
-
-    def note(row: Held, error: Exception) -> None:
-        row.is_held_up = transactions.is_locked_out(error)
-        alone(row, error)
-
-    again = [row for row in rows if row.is_held_up]
-    done = in_groups([row for row in rows if not row.is_held_up], together, note)
-    with transactions.impatient():
-        freed = in_groups(again, together, note)
-    for row in freed:
-        row.is_held_up = False
-    return done + freed
 
 
 def finish_and_gate(
@@ -672,7 +614,7 @@ def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
 
 
 def _not_locked(connection: BaseDatabaseWrapper, group: Sequence[Expired]) -> list[Expired]:
-    free = {job.id for job in _free_of_locks(connection, [job for _lease, job in group])}
+    free = {job.id for job in locks.free_of_locks(connection, [job for _lease, job in group])}
     return [(lease, job) for lease, job in group if job.id in free]
 
 
@@ -743,7 +685,7 @@ def _to_rerun(batch: Batch, jobs: Sequence[Claimed]) -> set[uuid.UUID]:
     if not allowed:
         return set()
     batch.send()
-    _lock_tasks(batch.connection, allowed)
+    locks.lock_tasks(batch.connection, allowed)
     rows = Job.objects.using(batch.connection.alias).filter(
         Q(task__disabled=False) | Q(task__isnull=False, trigger=Job.Trigger.REQUEST),
         pk__in=[job.id for job in allowed],
@@ -810,7 +752,7 @@ def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
                 job = replace(job, task_id=None)
                 _note_job(terms.using, Decision.Kind.CANCELLED, job, _(DELETED))
 
-    _in_groups(jobs, together, alone)
+    held_in_groups(jobs, together, alone)
 
 
 # What people ask

@@ -9,8 +9,11 @@ from django.db import DataError, IntegrityError, OperationalError
 
 from linod import transactions
 from linod.bulk import Mismatch
+from linod.records import Claimed, Finished
 
 Row = TypeVar("Row")
+#: What an owner has in its hands.
+Held = TypeVar("Held", Claimed, Finished)
 
 
 def in_groups(
@@ -39,3 +42,26 @@ def in_groups(
         with transactions.impatient(is_locked):
             return [row for each in rows for row in in_groups([each], together, alone)]
     return list(rows)
+
+
+def held_in_groups(
+    rows: Sequence[Held],
+    together: Callable[[Sequence[Held]], None],
+    alone: Callable[[Held, Exception], None],
+) -> list[Held]:
+    """:func:`in_groups` of what is in this owner's hands; notes which of it others hold up.
+
+    What was held up before is not waited for again: it must not keep the rest waiting.
+    """
+
+    def note(row: Held, error: Exception) -> None:
+        row.is_held_up = transactions.is_locked_out(error)
+        alone(row, error)
+
+    again = [row for row in rows if row.is_held_up]
+    done = in_groups([row for row in rows if not row.is_held_up], together, note)
+    with transactions.impatient():
+        freed = in_groups(again, together, note)
+    for row in freed:
+        row.is_held_up = False
+    return done + freed

@@ -70,6 +70,7 @@ FLOORS = {
     "ledger": 2,
     "links": 2,
     "migrations": 2,
+    "locks": 2,
     "mixins": 2,
     "models": 2,
     "pacing": 2,
