@@ -26,7 +26,6 @@ from django.utils.translation import gettext_noop
 from linod import agenda, clock, locks, pieces, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
-from linod.conf import config
 from linod.exceptions import AlreadyRunning
 from linod.groups import held_in_groups, in_groups
 from linod.history import Decision, Job, time_ordered_uuid
@@ -548,27 +547,7 @@ def _count_failure(rows: QuerySet[BackgroundTask], ended: Finished) -> None:
         drop_waiting(rows.db, job.task_id)
 
 
-# Leases
-
-
-def heartbeat(terms: Terms) -> int:
-    """Renew the lease of all jobs that this owner holds; returns how many.
-
-    A row that a body has locked (``ar.guard()``) is passed by: nobody can take it over, either.
-    """
-    with transactions.write(terms.using) as connection:
-        rows = Job.objects.using(terms.using).filter(owner=terms.owner, lease_until__isnull=False)
-        if connection.features.has_select_for_update_skip_locked:
-            rows = rows.select_for_update(skip_locked=True)
-        ids = list(rows.values_list("pk", flat=True))
-        if not ids:
-            return 0
-        until = clock.db_now(terms.using) + timedelta(seconds=terms.lease)
-        return (
-            Job.objects.using(terms.using)
-            .filter(pk__in=ids, owner=terms.owner, lease_until__isnull=False)
-            .update(lease_until=until)
-        )
+# Recovery: what dead owners held, and what goes back unbegun
 
 
 def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
@@ -709,12 +688,6 @@ def _note_job(using: str, kind: str, job: Claimed, reason: str) -> None:
     )
 
 
-def held(terms: Terms) -> list[Claimed]:
-    """All jobs that this owner holds, as the rows have it."""
-    rows = Job.objects.using(terms.using).filter(owner=terms.owner, lease_until__isnull=False)
-    return [agenda.from_row(job, terms.owner) for job in rows.select_related("task")]
-
-
 def give_back(terms: Terms, jobs: Sequence[Claimed]) -> None:
     """Let go of jobs whose bodies have not begun: whoever has a free slot takes them.
 
@@ -832,16 +805,3 @@ def _drop_with_task(instance: BackgroundTask, using: str, **kwargs: Any) -> None
 def connect() -> None:
     """Let nothing run any more for a task that is deleted."""
     pre_delete.connect(_drop_with_task, sender=BackgroundTask, dispatch_uid="linod.claims")
-
-
-def renew(using: str, job: Claimed) -> None:
-    """Renew the lease of a job whose row its body has locked: the heartbeat had to pass it by."""
-    mine = Job.objects.using(using).filter(pk=job.id, owner=job.owner, fence=job.fence)
-    until = clock.db_now(using) + timedelta(seconds=config().LEASE)
-    mine.filter(state=State.RUNNING).update(lease_until=until)
-
-
-def guard(using: str, job: Claimed) -> bool:
-    """Whether the job is still its owner's; locks its row until the caller's transaction ends."""
-    mine = Job.objects.using(using).filter(pk=job.id, owner=job.owner, fence=job.fence)
-    return bool(mine.filter(state=State.RUNNING).update(fence=job.fence))

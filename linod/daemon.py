@@ -22,7 +22,7 @@ from django.db import Error
 from django.utils.translation import gettext as _
 
 import linod
-from linod import alerts, capture, claims, clock, links, signals, transactions, writelock
+from linod import alerts, capture, claims, clock, leases, links, signals, transactions, writelock
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.heartbeat import Heartbeat
@@ -339,7 +339,7 @@ class Daemon:
 
     def _renew(self) -> None:
         if self.scheduler.may_hold:
-            claims.heartbeat(self.terms)
+            leases.heartbeat(self.terms)
         # For display only: not worth a question to the database's clock.
         now = self.scheduler.offset.moment()
         with transactions.locked(self.using):
@@ -471,7 +471,7 @@ class Daemon:
 
         Also what passed the gate in a COMMIT whose answer was lost while the daemon stopped.
         """
-        waiting = [job for job in claims.held(self.terms) if job.key not in begun]
+        waiting = [job for job in leases.held(self.terms) if job.key not in begun]
         claims.give_back(self.terms, waiting)
 
     def _sign(self, state: str) -> None:

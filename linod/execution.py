@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import transaction
 
-from linod import claims, leftovers
+from linod import leases, leftovers
 from linod.capture import Capture
 from linod.choices import LogLevels
 from linod.exceptions import Interruption, JobCancelled, NotMine
@@ -178,10 +178,10 @@ class Execution:
 
     def guard(self) -> None:
         """See :meth:`linod.requests.BaseRequest.guard`."""
-        if not claims.guard(self.using, self.job):
+        if not leases.guard(self.using, self.job):
             raise NotMine(f"{self.job.label}: the job was taken over; nothing of it may count")
         # At once, before somebody finds that the lease ended while its row was locked.
-        renew = partial(claims.renew, self.using, self.job)
+        renew = partial(leases.renew, self.using, self.job)
         transaction.on_commit(renew, using=self.using, robust=True)
 
     def read_task(self) -> BackgroundTask | None:

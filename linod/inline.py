@@ -21,7 +21,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import capture, claims, leftovers, pieces, transactions
+from linod import capture, claims, leases, leftovers, pieces, transactions
 from linod.conf import config
 from linod.exceptions import InsideTransaction, JobCancelled, JobStopped, JobTimedOut
 from linod.execution import Execution
@@ -172,7 +172,7 @@ def _kept_alive(execution: Execution, terms: Terms) -> Iterator[None]:
         if execution.cancellation.is_set():
             execution.interrupt()  # it had the time from one beat to the next to notice
         if time.monotonic() - renewed >= terms.lease / 3:
-            claims.heartbeat(terms)
+            leases.heartbeat(terms)
             renewed = time.monotonic()
         piece = execution.take_piece()
         try:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from linod import agenda, claims, clock, pieces, retention, signals, transactions
+from linod import agenda, claims, clock, leases, pieces, retention, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.conf import Config
@@ -270,7 +270,7 @@ class Scheduler:
             lease * (1 - TRUST) < time.monotonic() - turn.began <= lease * TRUST
         ):
             turn.began = time.monotonic()
-            await self.bridge.insist(claims.heartbeat, self.terms, give_up=lambda: self.stopping)
+            await self.bridge.insist(leases.heartbeat, self.terms, give_up=lambda: self.stopping)
 
     def _turn(self, ended: Sequence[Finished], begun: Collection[Hold]) -> Turn:
         """One visit to the database, in the bridge's thread.
@@ -329,7 +329,7 @@ class Scheduler:
         failures = self.bridge.failures
         now = time.monotonic()
         self._settle_at = now + self.terms.lease / 3 if now < self._doubt_until else math.inf
-        mine = claims.held(self.terms)
+        mine = leases.held(self.terms)
         turn.gone = set(begun) - {job.key for job in mine}
         turn.backlog = [job for job in mine if job.state == Job.State.CLAIMED]
         turn.started = [
@@ -511,7 +511,7 @@ class Scheduler:
         text = _("the database's clock jumped by %+.1f s; nothing is reclaimed for a lease")
         reason = text % jump
         logger.warning("%s", reason[0].upper() + reason[1:])
-        await self.bridge.insist(claims.heartbeat, self.terms, give_up=lambda: self.stopping)
+        await self.bridge.insist(leases.heartbeat, self.terms, give_up=lambda: self.stopping)
         await self.bridge.insist(self._note_jump, reason, give_up=lambda: self.stopping)
 
     def _note_jump(self, reason: str) -> None:

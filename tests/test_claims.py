@@ -13,7 +13,7 @@ import pytest
 from django.db import DataError, OperationalError, connection, connections, transaction
 from django.db.models.signals import pre_delete
 
-from linod import agenda, claims, clock, pieces, transactions
+from linod import agenda, claims, clock, leases, pieces, transactions
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.records import Claimed, Finished, Terms
@@ -449,7 +449,7 @@ def test_only_who_was_set_back_is_asked_about(
     last = Job.objects.get()
     make_due(task, ago=2)
     assert len(claim_all(mine)) == 1
-    claims.finish(mine, [end_of(replace(job)) for job in claims.held(mine)])
+    claims.finish(mine, [end_of(replace(job)) for job in leases.held(mine)])
     BackgroundTask.objects.filter(pk=task.pk).update(next_run_at=last.due_at)
     assert claim_all(mine) == []
     assert asked == [False, True]
@@ -512,7 +512,7 @@ def test_what_is_given_back_after_its_task_was_deleted_is_cancelled(
     make_due(task, ago=1)
     (job,) = claim_all(mine := terms(), slots=slots)
     task.delete()
-    claims.give_back(mine, claims.held(mine) if is_read_again else [job])
+    claims.give_back(mine, leases.held(mine) if is_read_again else [job])
     check_dropped_with_its_task(job)
 
 
@@ -672,7 +672,7 @@ def test_a_heartbeat_renews_all_my_leases_and_no_other() -> None:
     claims.claim(mine, [first], 1, now)
     claims.claim(other, [second], 1, now)
     expire()
-    assert claims.heartbeat(mine) == 1
+    assert leases.heartbeat(mine) == 1
     alive = Job.objects.filter(lease_until__gt=clock.db_now())
     assert [job.owner for job in alive] == [mine.owner]
 
@@ -704,7 +704,7 @@ def check_still_held(job: Claimed) -> None:
     assert (row.state, row.attempt, row.owner, row.fence, row.active_task) == (
         job.state, job.attempt, job.owner, job.fence, job.task_id,
     )  # fmt: skip
-    assert claims.held(Terms("default", job.owner, 30.0)) == [job]
+    assert leases.held(Terms("default", job.owner, 30.0)) == [job]
 
 
 @pytest.mark.parametrize("slots", [0, 1])
@@ -884,7 +884,7 @@ def test_the_guard_holds_inside_the_bodys_transaction() -> None:
     make_due(secondly(), ago=1)
     (job,) = claim_all(terms())
     with transaction.atomic():
-        assert claims.guard("default", job)
+        assert leases.guard("default", job)
     Job.objects.update(fence=2)
     with transaction.atomic():
-        assert not claims.guard("default", job)
+        assert not leases.guard("default", job)

@@ -21,7 +21,7 @@ from django.db.models import F
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
-from linod import Procedures, alerts, claims, clock, inline, login, pieces
+from linod import Procedures, alerts, claims, clock, inline, leases, login, pieces
 from linod.capture import HEAD, TAIL
 from linod.exceptions import AlreadyRunning, InsideTransaction, NotMine, UnknownProcedure
 from linod.execution import MESSAGE
@@ -742,7 +742,7 @@ def test_a_lease_that_cannot_be_renewed_asks_the_body_to_stop(
     def away(terms: Any) -> int:
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr(claims, "heartbeat", away)
+    monkeypatch.setattr(leases, "heartbeat", away)
 
     def body(ar: Any) -> None:
         wait_until(ar.check_cancelled, "it is told", DEADLINE)

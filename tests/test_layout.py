@@ -67,6 +67,7 @@ FLOORS = {
     "inline": 2,
     "leftovers": 2,
     "evidence": 2,
+    "leases": 2,
     "ledger": 2,
     "links": 2,
     "migrations": 2,

@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 from django.test import override_settings
 
-from linod import BaseRequest, agenda, claims, clock, pieces, transactions
+from linod import BaseRequest, agenda, claims, clock, leases, pieces, transactions
 from linod.conf import config
 from linod.history import Job
 from linod.models import BackgroundTask
@@ -132,7 +132,7 @@ def test_a_locked_waiting_job_s_task_is_passed_by() -> None:
 def test_what_is_locked_is_taken_over_later_and_the_rest_now() -> None:
     _mine, (one, two) = two_running()
     expire()
-    with locked(lambda: claims.guard("default", one)):
+    with locked(lambda: leases.guard("default", one)):
         claims.reclaim(terms(), clock.db_now())
         states = dict(Job.objects.values_list("pk", "state"))
         assert states == {one.id: "running", two.id: "lost"}

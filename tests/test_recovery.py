@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import OperationalError
 from django.test import override_settings
 
-from linod import agenda, claims, clock
+from linod import agenda, claims, clock, leases
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
@@ -104,7 +104,7 @@ def test_a_body_that_heeds_that_its_lease_was_not_renewed_runs_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The database was away for a lease, and nobody took the job over."""
-    beat, is_away = claims.heartbeat, threading.Event()
+    beat, is_away = leases.heartbeat, threading.Event()
     is_away.set()
 
     def beat_unless_away(terms: Terms) -> int:
@@ -119,7 +119,7 @@ def test_a_body_that_heeds_that_its_lease_was_not_renewed_runs_again(
             finally:
                 is_away.clear()
 
-    monkeypatch.setattr(claims, "heartbeat", beat_unless_away)
+    monkeypatch.setattr(leases, "heartbeat", beat_unless_away)
     make_task(polite, "polite", rerun_lost=True, max_attempts=2).request_run()
     with override_settings(LINOD={**settings.LINOD, "LEASE": 1.5}), running_daemon():
         (job,) = ended_jobs()

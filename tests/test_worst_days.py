@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linod import agenda, claims, clock, pieces, scheduler
+from linod import agenda, claims, clock, leases, pieces, scheduler
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
@@ -209,7 +209,7 @@ def test_who_comes_up_reclaims_nothing_until_all_who_live_have_renewed_their_lea
         passed[0] = seconds
         engine._reclaim()
         assert state.get() == "running"
-    claims.heartbeat(alive)
+    leases.heartbeat(alive)
     for seconds, expected in ((0.6, "running"), (1.6, "lost")):
         passed[0] = alive.lease * seconds
         engine._reclaim()
@@ -269,7 +269,7 @@ def test_the_rows_are_asked_again_in_the_lease_after_a_failure_and_not_by_an_idl
         return []
 
     monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(claims, "held", held)
+    monkeypatch.setattr(leases, "held", held)
     engine = Engine()
     engine.only_before = clock.db_now()
     step = engine.terms.lease * 0.34

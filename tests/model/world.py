@@ -14,7 +14,7 @@ from unittest import mock
 
 from django.db import OperationalError
 
-from linod import agenda, claims, clock, scheduler
+from linod import agenda, claims, clock, leases, scheduler
 from linod.conf import Config
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
@@ -323,7 +323,7 @@ class World:
             "stalled tick": lambda: _finish_coroutine(loop.tick()),
             "settling tick": lambda: _finish_coroutine(loop.tick()),
             "reclaim": lambda: claims.reclaim(terms, clock.db_now()),
-            "heartbeat": lambda: claims.heartbeat(terms),
+            "heartbeat": lambda: leases.heartbeat(terms),
         }
         value: Any
         try:
