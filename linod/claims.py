@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -23,7 +23,7 @@ from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import agenda, clock, locks, pieces, transactions
+from linod import agenda, clock, locks, pieces, taskrows, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.exceptions import AlreadyRunning
@@ -75,13 +75,13 @@ def claim(
             for position, job in enumerate(jobs):
                 job.state = State.RUNNING if position < free else State.CLAIMED
                 job.start_time = now if position < free else None
-            _advance(batch, mine, now)
+            taskrows.advance(batch, mine, now)
             _refuse_repeated(batch, mine)
             _insert(batch, terms, jobs, now)
             batch.send()
             for candidate in mine:
                 if candidate.job is None:
-                    _move_on(terms.using, candidate)
+                    _do_not_run(terms.using, candidate)
                 _note_plan(terms.using, candidate)
         got.extend(jobs)
 
@@ -127,55 +127,8 @@ def _insert(batch: Batch, terms: Terms, jobs: Sequence[Claimed], now: datetime) 
     batch.insert(Job, NEW_JOB, rows)
 
 
-def _advance(batch: Batch, candidates: Sequence[Candidate], now: datetime) -> None:
-    """Move tasks on, with what was read in the WHERE: requested ones and due ones apart."""
-    batch.change(
-        BackgroundTask,
-        ("requested_at", "requested_by", "last_start_time", "last_end_time"),
-        ("id", "version", "requested_at"),
-        [
-            (None, None, now, None, c.task_id, c.version, c.requested_at)
-            for c in candidates
-            if c.requested_at is not None
-        ],
-    )
-    batch.change(
-        BackgroundTask,
-        ("next_run_at", "last_start_time", "last_end_time"),
-        ("id", "version", "next_run_at"),
-        [
-            (c.plan.next_run_at, now, None, c.task_id, c.version, c.next_run_at)
-            for c in candidates
-            if c.requested_at is None and c.job is not None
-        ],
-    )
-
-
-def _move_on(using: str, candidate: Candidate) -> None:
-    """A task none of whose instants runs: it waits for the next one, or is put aside."""
-    rows = BackgroundTask.objects.using(using).filter(
-        pk=candidate.task_id, version=candidate.version, next_run_at=candidate.next_run_at
-    )
-    if candidate.requested_at is not None:
-        rows = rows.filter(requested_at=candidate.requested_at)
-    if not candidate.fault:
-        if not rows.update(next_run_at=candidate.plan.next_run_at):
-            raise Mismatch("the task was changed meanwhile")
-    elif rows.update(
-        disabled=True,
-        disabled_reason=candidate.fault,
-        next_run_at=None,
-        requested_at=None,
-        version=F("version") + 1,
-    ):
-        logger.error("Disabled task #%s: %s", candidate.task_id, candidate.fault)
-        Decision.objects.record(
-            Decision.Kind.QUARANTINED,
-            candidate.task_id,
-            due_at=candidate.next_run_at,
-            reason=candidate.fault,
-            using=using,
-        )
+def _do_not_run(using: str, candidate: Candidate) -> None:
+    if taskrows.move_on(using, candidate):
         drop_waiting(using, candidate.task_id)
 
 
@@ -206,7 +159,7 @@ def _settle_claim(using: str, candidate: Candidate, error: Exception) -> None:
         return
     if isinstance(error, DataError):
         candidate.job, candidate.fault = None, f"{type(error).__name__}: {error}"
-        _move_on(using, candidate)
+        _do_not_run(using, candidate)
         return
     due_at = candidate.job.due_at
     ran = Job.objects.using(using).filter(task_id=candidate.task_id, due_at=due_at)
@@ -249,7 +202,7 @@ def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
             raise AlreadyRunning(message, task=task, host=active.host)
         with Batch(connection) as batch:
             _insert(batch, terms, [job], now)
-            _start_tasks(batch, [job], now)
+            taskrows.start(batch, [job], now)
     return job
 
 
@@ -276,7 +229,7 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
             ]  # fmt: skip
             with Batch(connection) as batch:
                 batch.change(Job, columns, ("id", "state", "fence"), rows)
-                _start_tasks(batch, taken, now)
+                taskrows.start(batch, taken, now)
         got.extend(taken)
 
     in_groups(jobs, together, lambda job, error: None)
@@ -286,12 +239,6 @@ def claim_waiting(terms: Terms, jobs: Sequence[Claimed], slots: int) -> list[Cla
 def _taken(job: Claimed, terms: Terms, state: str, now: datetime) -> Claimed:
     start = now if state == State.RUNNING else None
     return replace(job, owner=terms.owner, fence=job.fence + 1, state=state, start_time=start)
-
-
-def _start_tasks(batch: Batch, jobs: Iterable[Claimed], now: datetime) -> None:
-    rows = [(now, None, job.task_id) for job in jobs if job.task_id is not None]
-    columns = ("last_start_time", "last_end_time")
-    batch.update(BackgroundTask, columns, ("id",), rows)
 
 
 # The gate: a claimed job begins
@@ -413,7 +360,7 @@ def _record(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> set[uuid.U
     _end_jobs(batch, terms, [e for e in ordered if e.job.id not in again])
     _rerun_jobs(batch, terms, [e for e in ordered if e.job.id in again])
     pieces.store_logs(batch, [(e.job, e.pieces, e.log) for e in ordered if e.log])
-    _end_tasks(batch, ordered)
+    taskrows.end(batch, ordered)
     return again
 
 
@@ -452,18 +399,6 @@ def _rerun_jobs(batch: Batch, terms: Terms, ended: Sequence[Finished]) -> None:
     batch.change(Job, RERUN, MINE, rows, null=UNCANCELLED)
 
 
-def _end_tasks(batch: Batch, ended: Sequence[Finished]) -> None:
-    """Show the last run on its task; a task that was deleted meanwhile stays deleted."""
-    seen = [e for e in ended if e.job.task_id is not None]
-    well = [e for e in seen if e.state == State.SUCCEEDED]
-    rows = [(e.start_time, e.end_time, e.message, 0, e.job.task_id) for e in well]
-    columns: tuple[str, ...] = ("last_start_time", "last_end_time", "message", "failures")
-    batch.update(BackgroundTask, columns, ("id",), rows)
-    others = [e for e in seen if e.state != State.SUCCEEDED]
-    short = [(e.start_time, e.end_time, e.message, e.job.task_id) for e in others]
-    batch.update(BackgroundTask, columns[:3], ("id",), short)
-
-
 def _after_failure(terms: Terms, ended: Finished) -> None:
     """Try again while attempts remain; else count the failure, and disable the task in the end.
 
@@ -478,8 +413,8 @@ def _after_failure(terms: Terms, ended: Finished) -> None:
     was_disabled = task["disabled"] and task["version"] != job.task_version
     if job.attempt < job.max_attempts and not was_disabled:
         _retry(terms, ended)
-    else:
-        _count_failure(tasks, ended)
+    elif taskrows.count_failure(tasks, ended):
+        drop_waiting(terms.using, job.task_id)
 
 
 def _retry(terms: Terms, ended: Finished) -> None:
@@ -521,30 +456,6 @@ def _retry(terms: Terms, ended: Finished) -> None:
 def retry_delay(base: float, attempt: int) -> float:
     """Seconds until the next attempt: doubling, at most a day, a quarter of it by chance."""
     return float(min(base * 2 ** min(attempt - 1, 20), 86400.0) * random.uniform(0.75, 1.25))
-
-
-def _count_failure(rows: QuerySet[BackgroundTask], ended: Finished) -> None:
-    job = ended.job
-    rows.update(failures=F("failures") + 1)
-    reason = ended.error.strip().rpartition("\n")[2][:500] or str(ended.state)
-    worn_out = rows.filter(disabled=False, disable_after__gt=0, failures__gte=F("disable_after"))
-    # A task that somebody edited meanwhile keeps what they said: the failure was another task's.
-    if worn_out.filter(version=job.task_version).update(
-        disabled=True,
-        disabled_until=None,
-        disabled_reason=reason,
-        next_run_at=None,
-        version=F("version") + 1,
-    ):
-        Decision.objects.record(
-            Decision.Kind.DISABLED,
-            job.task_id,
-            due_at=job.due_at,
-            reason=_("after a failure: %(error)s") % {"error": reason},
-            job=job.id,
-            using=rows.db,
-        )
-        drop_waiting(rows.db, job.task_id)
 
 
 # Recovery: what dead owners held, and what goes back unbegun
@@ -638,8 +549,7 @@ def _lose(batch: Batch, group: Sequence[Expired], now: datetime) -> set[uuid.UUI
         for lease, job in lost
     ]  # fmt: skip
     batch.change(Job, columns, SILENT, rows)
-    rows = [(now, f"Lost: {SILENCE}", j.task_id) for _lease, j in group if j.task_id is not None]
-    batch.update(BackgroundTask, ("last_end_time", "message"), ("id",), rows)
+    taskrows.lose(batch, [job for _lease, job in group], now, SILENCE)
     return again
 
 

@@ -85,6 +85,7 @@ FLOORS = {
     "status": 2,
     "sync": 2,
     "tables": 2,
+    "taskrows": 2,
     "telling": 2,
     "traces": 2,
     "tracked": 2,
