@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -278,49 +279,59 @@ def finish(terms: Terms, ended: Sequence[Finished], *, patiently: bool = True) -
     """
     refused: list[Finished] = []
 
-    def together(group: Sequence[Finished]) -> None:
-        with transactions.write_batch(terms.using) as batch:
-            again = _record(batch, terms, group)
-            batch.send()
-            _follow_up(terms, group, again)
-
-    def anew(group: Sequence[Finished]) -> None:
-        # Its last piece of log may be stored: that COMMIT worked, its answer was lost.
-        with transactions.write(terms.using):
-            pieces.drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
-            together(group)
-
-    def barely(group: Sequence[Finished]) -> None:
-        # What follows from it cannot be stored either.
-        with transactions.write_batch(terms.using) as batch:
-            _record(batch, terms, group)
-
     def alone(each: Finished, error: Exception) -> None:
-        plain = replace(
-            each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
-            message="", progress=None,
-        )  # fmt: skip
-        # What it says may be impossible to store; that it ended must be.
-        tries = [(anew, each)] * isinstance(error, IntegrityError) + [
-            (together, plain), (barely, plain),
-        ]  # fmt: skip
-        failures = [error]
-        for write, what in tries:
-            if isinstance(failures[-1], Mismatch | OperationalError) or _is_recorded(terms, each):
-                break
-            if in_groups([what], write, lambda what, error: failures.append(error)):
-                return
-        each.is_held_up = transactions.is_locked_out(failures[-1])
+        failure = _finish_alone(terms, each, error)
+        if failure is None:
+            return
+        each.is_held_up = transactions.is_locked_out(failure)
         if each.is_held_up or _is_recorded(terms, each):
             return
-        why = transactions.first_line(failures[-1])
-        each.fault = "" if isinstance(failures[-1], Mismatch) else why
+        each.fault = "" if isinstance(failure, Mismatch) else transactions.first_line(failure)
         refused.append(each)
 
     with transactions.impatient(not patiently):
         for group in pieces.in_messages(ended, attrgetter("log")):
-            held_in_groups(group, together, alone)
+            held_in_groups(group, partial(_finish_together, terms), alone)
     return refused
+
+
+def _finish_together(terms: Terms, group: Sequence[Finished]) -> None:
+    with transactions.write_batch(terms.using) as batch:
+        again = _record(batch, terms, group)
+        batch.send()
+        _follow_up(terms, group, again)
+
+
+def _finish_anew(terms: Terms, group: Sequence[Finished]) -> None:
+    # Its last piece of log may be stored: that COMMIT worked, its answer was lost.
+    with transactions.write(terms.using):
+        pieces.drop_stored(terms, [(e.job, e.pieces, e.log) for e in group if e.log])
+        _finish_together(terms, group)
+
+
+def _finish_barely(terms: Terms, group: Sequence[Finished]) -> None:
+    # What follows from it cannot be stored either.
+    with transactions.write_batch(terms.using) as batch:
+        _record(batch, terms, group)
+
+
+def _finish_alone(terms: Terms, each: Finished, error: Exception) -> Exception | None:
+    """Record one outcome that could not be recorded as it is; returns why not, None when it was."""
+    plain = replace(
+        each, error=f"{each.error}\n(not stored: {error})"[-2000:], result=None, log="",
+        message="", progress=None,
+    )  # fmt: skip
+    # What it says may be impossible to store; that it ended must be.
+    tries = [(_finish_anew, each)] * isinstance(error, IntegrityError) + [
+        (_finish_together, plain), (_finish_barely, plain),
+    ]  # fmt: skip
+    failures = [error]
+    for write, what in tries:
+        if isinstance(failures[-1], Mismatch | OperationalError) or _is_recorded(terms, each):
+            break
+        if in_groups([what], partial(write, terms), lambda what, error: failures.append(error)):
+            return None
+    return failures[-1]
 
 
 def finish_and_gate(
