@@ -31,10 +31,11 @@ from linod.history import Job
 from linod.links import Link
 from linod.logserver import LogServer
 from linod.notify import Notifier
+from linod.offset import Offset
 from linod.procedures import Procedures
 from linod.records import Claimed, Finished, Hold, Terms
 from linod.requests import daemon_user
-from linod.scheduler import TRUST, Offset, Scheduler
+from linod.scheduler import TRUST, Scheduler
 from linod.sync import sync
 from linod.wakeup import Listener
 

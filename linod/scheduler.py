@@ -22,6 +22,7 @@ from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.executor import Executor
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
+from linod.offset import Offset
 from linod.records import Candidate, Claimed, Finished, Hold, Terms
 
 logger = logging.getLogger("linod")
@@ -47,28 +48,6 @@ TRUST = 5 / 6
 UNSETTLED = -1
 #: Seconds between two clean-ups of the history.
 RETENTION = 3600.0
-
-
-class Offset:
-    """The database's clock by the monotonic one; measured again at each visit."""
-
-    def __init__(self, now: datetime) -> None:
-        # One value, set at once: bodies read it in their threads.
-        self._reading = now, time.monotonic()
-
-    def moment(self) -> datetime:
-        """The database's time now, as far as the last measurement tells."""
-        now, at = self._reading
-        return now + timedelta(seconds=time.monotonic() - at)
-
-    def jump(self, now: datetime, at: float) -> float:
-        """Seconds by which a measurement made at ``at`` (monotonic) is not what was expected."""
-        former, measured_at = self._reading
-        return (now - former).total_seconds() - (at - measured_at)
-
-    def measure(self, now: datetime, at: float) -> None:
-        """Take a measurement made at ``at`` (monotonic)."""
-        self._reading = now, at
 
 
 @dataclass

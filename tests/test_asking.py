@@ -28,9 +28,10 @@ from linod.bulk import Mismatch
 from linod.conf import config
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
+from linod.offset import Offset
 from linod.procedures import Procedures, declare
 from linod.records import Candidate, Finished, Terms
-from linod.scheduler import Offset, Scheduler, Turn
+from linod.scheduler import Scheduler, Turn
 from tests.daemons import empty_site, make_task
 from tests.waiting import DEADLINE, wait_until
 

@@ -24,9 +24,10 @@ from linod.conf import config
 from linod.exceptions import JobCancelled
 from linod.history import Daemon, Decision, Job
 from linod.models import BackgroundTask
+from linod.offset import Offset
 from linod.procedures import declare
 from linod.records import Terms
-from linod.scheduler import Offset, Scheduler, Turn
+from linod.scheduler import Scheduler, Turn
 from tests.daemons import (
     DaemonThread,
     empty_site,

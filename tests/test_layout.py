@@ -102,6 +102,7 @@ FLOORS = {
     "lookout": 3,
     "memory": 3,
     "notify": 3,
+    "offset": 3,
     "outbox": 3,
     "scheduler": 3,
     "testing": 3,

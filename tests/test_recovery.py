@@ -22,8 +22,9 @@ from linod.daemon import Daemon
 from linod.exceptions import JobStopped
 from linod.history import Decision, Job
 from linod.models import BackgroundTask
+from linod.offset import Offset
 from linod.records import Terms
-from linod.scheduler import Offset, Scheduler, Turn
+from linod.scheduler import Scheduler, Turn
 from tests.daemons import (
     empty_site,
     ended_jobs,

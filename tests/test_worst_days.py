@@ -17,10 +17,11 @@ from linod.conf import config
 from linod.daemon import Daemon
 from linod.history import Job, JobLog
 from linod.models import BackgroundTask
+from linod.offset import Offset
 from linod.procedures import Procedures
 from linod.records import Terms
 from linod.recurrence import Recurrence
-from linod.scheduler import Offset, Scheduler
+from linod.scheduler import Scheduler
 from linod.testing.engine import Engine
 from tests.daemons import make_due, make_task, only_these_procedures
 from tests.test_claims import claim_all, noop, secondly, terms

@@ -22,9 +22,10 @@ from linod.execution import Execution
 from linod.executor import Executor
 from linod.history import Job
 from linod.inline import bounded
+from linod.offset import Offset
 from linod.records import Claimed, Finished, Terms
 from linod.requests import daemon_user
-from linod.scheduler import Offset, Scheduler
+from linod.scheduler import Scheduler
 from linod.testing.clock import active
 
 #: The host that jobs of tests ran on.
