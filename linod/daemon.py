@@ -267,7 +267,7 @@ class Daemon:
 
     async def _work(self) -> int:
         work = asyncio.create_task(self.scheduler.run(), name="linod-scheduler")
-        upkeep = asyncio.create_task(self.scheduler.upkeep(), name="linod-upkeep")
+        upkeep = asyncio.create_task(self.scheduler.upkeep.run(), name="linod-upkeep")
         asked = asyncio.create_task(self._stop.wait(), name="linod-stop")
         broken = asyncio.create_task(self._broken.wait(), name="linod-broken")
         done, _pending = await asyncio.wait(

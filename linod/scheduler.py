@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from linod import agenda, claims, clock, leases, pieces, retention, signals, transactions
+from linod import agenda, claims, leases, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.conf import Config
@@ -24,6 +24,7 @@ from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.offset import Offset
 from linod.records import Candidate, Claimed, Finished, Hold, Terms
+from linod.upkeep import Upkeep
 
 logger = logging.getLogger("linod")
 
@@ -40,14 +41,10 @@ STALLED = 1.0
 RELUCTANT = 0.25
 #: Seconds before an instant at which its tasks are looked up and their rules are computed.
 SOON = 0.02
-#: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
-UPKEEP = 1.0
 #: Part of a lease after which silence means that the jobs may be somebody else's by now.
 TRUST = 5 / 6
 #: No count of failures: the rows are to be read again.
 UNSETTLED = -1
-#: Seconds between two clean-ups of the history.
-RETENTION = 3600.0
 
 
 @dataclass
@@ -109,6 +106,9 @@ class Scheduler:
             terms.using, settings.MAX_CONCURRENCY, offset.moment, self._wake.set
         )
         self.executor.may_begin = is_trusted
+        self.upkeep = Upkeep(
+            terms, bridge, offset, self.executor, self._receive, lambda: self.stopping
+        )
         self.backlog: list[Claimed] = []
         self.unrecorded: list[Finished] = []
         #: Jobs whose rows still say that they run, since their outcomes cannot be recorded.
@@ -124,11 +124,6 @@ class Scheduler:
         self._was_idle = False
         self._foreseen: Foreseen | None = None
         self.failures = 0
-        self._others_active = True
-        # A clock that was set just before tells a new daemon nothing; who lives renews its leases
-        # by that clock within a third of a lease.
-        self._no_reclaim_before = time.monotonic() + terms.lease / 2
-        self._next_retention = time.monotonic() + random.uniform(300, 900)
         self._failures_settled = 0
         # No failure, no doubt: an idle daemon does not ask.
         self._settle_at, self._doubt_until = math.inf, 0.0
@@ -146,6 +141,11 @@ class Scheduler:
     def stop(self) -> None:
         """Claim nothing more; :meth:`run` ends."""
         self.stopping = True
+        self._wake.set()
+
+    def _receive(self, jobs: list[Claimed]) -> None:
+        """What was taken over from the dead begins here."""
+        self.taken_over += jobs
         self._wake.set()
 
     @property
@@ -476,12 +476,12 @@ class Scheduler:
         return jump if abs(jump) > self.terms.lease / 3 + seen.doubt else 0.0
 
     async def _set_clock(self, seen: Agenda) -> None:
-        self._others_active = seen.lease_until is not None
+        self.upkeep.others_active = seen.lease_until is not None
         jump = self._jump(seen)
         if jump:
             # Leases were written by the old clock: their owners renew them before anybody judges by
             # the new one. Said first, as the database thread may be about to ask.
-            self._no_reclaim_before = time.monotonic() + self.terms.lease
+            self.upkeep.hold_off()
         elif seen.doubt > self.terms.lease / 6:
             return  # this process or the database stood still meanwhile: that tells nothing
         self.offset.measure(seen.now, seen.read_at)
@@ -497,53 +497,3 @@ class Scheduler:
         using = self.terms.using
         with transactions.locked(using):
             Decision.objects.record(Decision.Kind.CLOCK_JUMPED, reason=reason, using=using)
-
-    # Beside the loop
-
-    async def upkeep(self) -> None:
-        """Each second: store what bodies said, hear cancellations, take over from the dead."""
-        while not self.stopping:
-            await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
-            if self.executor.running:
-                await self._tend()
-            if self._others_active and time.monotonic() >= self._no_reclaim_before:
-                got = await self.bridge.insist(self._reclaim, give_up=lambda: self.stopping)
-                self.taken_over += got
-                if got:
-                    self._wake.set()
-            if time.monotonic() >= self._next_retention:
-                deleted = await self._clean_up()
-                self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
-
-    async def _clean_up(self) -> int:
-        try:
-            return await self.bridge.call(retention.clean, self.terms.using)
-        except Exception as error:
-            if not transactions.is_passing(error):
-                raise
-            # It can wait, and what else there is to do each second cannot.
-            logger.debug("No clean-up: %s", error)
-            return 0
-
-    def _reclaim(self) -> list[Claimed]:
-        """Take over from the dead, unless the clock was set: the next turn says so, or has."""
-        now = clock.db_now(self.terms.using)
-        jump = now - self.offset.moment()
-        is_set = abs(jump.total_seconds()) > self.terms.lease / 3
-        if is_set or time.monotonic() < self._no_reclaim_before:
-            return []
-        return claims.reclaim(self.terms, now)
-
-    async def _tend(self) -> None:
-        said = [
-            piece
-            for execution in list(self.executor.running.values())
-            if (piece := execution.take_piece()) is not None
-        ]
-        cancelled = await self.bridge.insist(
-            pieces.tend, self.terms, said, give_up=lambda: self.stopping
-        )
-        if said:
-            signals.jobs_said.send(Scheduler, pieces=said)
-        for job_id in cancelled:
-            self.executor.cancel(job_id, _("somebody cancelled it"))

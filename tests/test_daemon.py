@@ -17,7 +17,18 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 from django.db.models import F
 from django.test import override_settings
 
-from linod import bridge, claims, clock, execution, executor, retention, scheduler, signals, wakeup
+from linod import (
+    bridge,
+    claims,
+    clock,
+    execution,
+    executor,
+    retention,
+    scheduler,
+    signals,
+    upkeep,
+    wakeup,
+)
 from linod import daemon as process
 from linod.bridge import Bridge
 from linod.conf import config
@@ -408,7 +419,7 @@ def test_a_running_coroutine_is_cancelled_by_somebody() -> None:
 
 def test_the_daemon_cleans_up_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 5)
-    monkeypatch.setattr(scheduler, "UPKEEP", 0.02)
+    monkeypatch.setattr(upkeep, "UPKEEP", 0.02)
     task = make_task(lambda: None, "noop")
     long_ago = clock.db_now() - timedelta(days=40)
     Job.objects.bulk_create(
@@ -418,9 +429,11 @@ def test_the_daemon_cleans_up_in_small_steps(monkeypatch: pytest.MonkeyPatch) ->
     )  # fmt: skip
     with running_daemon() as (daemon,):
         assert daemon.daemon is not None
-        daemon.daemon.scheduler._next_retention = 0.0
+        daemon.daemon.scheduler.upkeep._next_retention = 0.0
         wait_until(lambda: Job.objects.count() == 20, "all but the last twenty go")
-        wait_until(lambda: daemon.daemon.scheduler._next_retention > 0, "it waits an hour again")
+        wait_until(
+            lambda: daemon.daemon.scheduler.upkeep._next_retention > 0, "it waits an hour again"
+        )
 
 
 def test_a_failure_stands_in_the_site_s_log_with_its_traceback_below_it(

@@ -106,6 +106,7 @@ FLOORS = {
     "outbox": 3,
     "scheduler": 3,
     "testing": 3,
+    "upkeep": 3,
     "wakeup": 3,
     "workers": 3,
     "writelock": 3,

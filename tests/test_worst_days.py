@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linod import agenda, claims, clock, leases, pieces, scheduler
+from linod import agenda, claims, clock, leases, offset, pieces, scheduler, upkeep
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
@@ -23,6 +23,7 @@ from linod.records import Terms
 from linod.recurrence import Recurrence
 from linod.scheduler import Scheduler
 from linod.testing.engine import Engine
+from linod.upkeep import Upkeep
 from tests.daemons import make_due, make_task, only_these_procedures
 from tests.test_claims import claim_all, noop, secondly, terms
 from tests.waiting import wait_until
@@ -154,10 +155,10 @@ def test_nothing_is_reclaimed_by_a_clock_that_was_just_set(
     loop = loop_of(_no_reclaim_before=0.0)
     set_clock = clock.source
     monkeypatch.setattr(clock, "source", lambda c: set_clock(c) + timedelta(hours=2))
-    assert Scheduler._reclaim(loop) == []
+    assert Upkeep._reclaim(loop) == []
     assert Job.objects.get().state == "running"
     loop.offset = Offset(clock.db_now())  # a lease later the loop knows the new time
-    Scheduler._reclaim(loop)
+    Upkeep._reclaim(loop)
     assert Job.objects.get(pk=job.id).state == "lost"
 
 
@@ -173,7 +174,7 @@ def test_nothing_is_reclaimed_by_a_clock_that_the_loop_takes_in_just_then(
     async def reclaim() -> list[Any]:
         loop, bridge = asyncio.get_running_loop(), Bridge("default")
         engine = Scheduler(terms(), config(), bridge, Offset(datetime.now(UTC)))
-        engine._no_reclaim_before = 0.0  # it is up for long
+        engine.upkeep._no_reclaim_before = 0.0  # it is up for long
         seen = await bridge.call(agenda.agenda, "default", engine.terms.owner)
         setting: list[Any] = []
 
@@ -185,7 +186,7 @@ def test_nothing_is_reclaimed_by_a_clock_that_the_loop_takes_in_just_then(
             return now
 
         monkeypatch.setattr(clock, "source", ask_meanwhile)
-        got = await bridge.call(engine._reclaim)
+        got = await bridge.call(engine.upkeep._reclaim)
         await asyncio.wrap_future(setting[0])
         bridge.close()
         return got
@@ -204,16 +205,17 @@ def test_who_comes_up_reclaims_nothing_until_all_who_live_have_renewed_their_lea
     monkeypatch.setattr(
         clock, "source", lambda c: true_time(c) + timedelta(hours=2, seconds=passed[0])
     )
-    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: 1000.0 + passed[0]))
+    for module in (scheduler, offset, upkeep):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000.0 + passed[0]))
     engine, state = Engine(), Job.objects.values_list("state", flat=True)
     for seconds in (0.0, alive.lease * 0.4):
         passed[0] = seconds
-        engine._reclaim()
+        engine.upkeep._reclaim()
         assert state.get() == "running"
     leases.heartbeat(alive)
     for seconds, expected in ((0.6, "running"), (1.6, "lost")):
         passed[0] = alive.lease * seconds
-        engine._reclaim()
+        engine.upkeep._reclaim()
         assert state.get() == expected
 
 
@@ -269,7 +271,8 @@ def test_the_rows_are_asked_again_in_the_lease_after_a_failure_and_not_by_an_idl
         asked.append(now[0])
         return []
 
-    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (scheduler, offset, upkeep):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(leases, "held", held)
     engine = Engine()
     engine.only_before = clock.db_now()

@@ -1,0 +1,105 @@
+"""Beside the loop: storing what bodies say, hearing cancellations, reclaiming, cleaning up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from django.utils.translation import gettext as _
+
+from linod import claims, clock, pieces, retention, signals, transactions
+from linod.bridge import Bridge
+from linod.executor import Executor
+from linod.offset import Offset
+from linod.records import Claimed, Terms
+
+logger = logging.getLogger("linod")
+
+#: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
+UPKEEP = 1.0
+#: Seconds between two clean-ups of the history.
+RETENTION = 3600.0
+
+
+class Upkeep:
+    """What a daemon does each second, whatever its loop is about.
+
+    :param take_over: is given the jobs that were taken over from the dead, to be begun here.
+    :param is_stopping: whether the daemon claims nothing more.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        bridge: Bridge,
+        offset: Offset,
+        executor: Executor,
+        take_over: Callable[[list[Claimed]], None],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self.terms = terms
+        self.bridge = bridge
+        self.offset = offset
+        self.executor = executor
+        self.take_over = take_over
+        self.is_stopping = is_stopping
+        #: Whether other owners have active jobs, as the last look said: else nothing is reclaimed.
+        self.others_active = True
+        # A clock that was set just before tells a new daemon nothing; who lives renews its leases
+        # by that clock within a third of a lease.
+        self._no_reclaim_before = time.monotonic() + terms.lease / 2
+        self._next_retention = time.monotonic() + random.uniform(300, 900)
+
+    def hold_off(self) -> None:
+        """Reclaim nothing for a lease: the database's clock was set."""
+        self._no_reclaim_before = time.monotonic() + self.terms.lease
+
+    async def run(self) -> None:
+        """Each second: store what bodies said, hear cancellations, take over from the dead."""
+        while not self.is_stopping():
+            await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
+            if self.executor.running:
+                await self._tend()
+            if self.others_active and time.monotonic() >= self._no_reclaim_before:
+                got = await self.bridge.insist(self._reclaim, give_up=self.is_stopping)
+                if got:
+                    self.take_over(got)
+            if time.monotonic() >= self._next_retention:
+                deleted = await self._clean_up()
+                self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
+
+    async def _clean_up(self) -> int:
+        try:
+            return await self.bridge.call(retention.clean, self.terms.using)
+        except Exception as error:
+            if not transactions.is_passing(error):
+                raise
+            # It can wait, and what else there is to do each second cannot.
+            logger.debug("No clean-up: %s", error)
+            return 0
+
+    def _reclaim(self) -> list[Claimed]:
+        """Take over from the dead, unless the clock was set: the next turn says so, or has."""
+        now = clock.db_now(self.terms.using)
+        jump = now - self.offset.moment()
+        is_set = abs(jump.total_seconds()) > self.terms.lease / 3
+        if is_set or time.monotonic() < self._no_reclaim_before:
+            return []
+        return claims.reclaim(self.terms, now)
+
+    async def _tend(self) -> None:
+        said = [
+            piece
+            for execution in list(self.executor.running.values())
+            if (piece := execution.take_piece()) is not None
+        ]
+        cancelled = await self.bridge.insist(
+            pieces.tend, self.terms, said, give_up=self.is_stopping
+        )
+        if said:
+            signals.jobs_said.send(Upkeep, pieces=said)
+        for job_id in cancelled:
+            self.executor.cancel(job_id, _("somebody cancelled it"))
