@@ -8,22 +8,20 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from linod import agenda, claims, leases, signals, transactions
+from linod import claims, leases, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.conf import Config
-from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.executor import Executor
 from linod.history import Decision, Job
-from linod.models import BackgroundTask
 from linod.offset import Offset
-from linod.records import Candidate, Claimed, Finished, Hold, Terms
+from linod.records import Claimed, Finished, Hold, Terms
+from linod.seeking import SOON, Seeker, Turn
 from linod.upkeep import Upkeep
 
 logger = logging.getLogger("linod")
@@ -39,43 +37,10 @@ AHEAD = 0.25
 STALLED = 1.0
 #: Seconds until the next look when something is due and nothing could be claimed.
 RELUCTANT = 0.25
-#: Seconds before an instant at which its tasks are looked up and their rules are computed.
-SOON = 0.02
 #: Part of a lease after which silence means that the jobs may be somebody else's by now.
 TRUST = 5 / 6
 #: No count of failures: the rows are to be read again.
 UNSETTLED = -1
-
-
-@dataclass
-class Turn:
-    """What one visit to the database brought; ``began`` is the monotonic clock's."""
-
-    began: float = 0.0
-    started: list[Claimed] = field(default_factory=list)
-    backlog: list[Claimed] = field(default_factory=list)
-    refused: list[Finished] = field(default_factory=list)
-    #: Begun here, and not held any more: others took them over.
-    gone: set[Hold] = field(default_factory=set)
-    agenda: Agenda | None = None
-    claimed: int = 0
-    #: Whether it answered a hint, without the agenda.
-    is_answer: bool = False
-    #: Whether it tried to claim what was due and others were faster.
-    in_vain: bool = False
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether claimed jobs wait for their slots, and for nothing else."""
-        return any(not job.is_held_up for job in self.backlog)
-
-
-@dataclass(frozen=True)
-class Foreseen:
-    """What will be due at an instant that is near."""
-
-    at: datetime
-    candidates: list[Candidate]
 
 
 class Scheduler:
@@ -100,12 +65,12 @@ class Scheduler:
         self.bridge = bridge
         self.offset = offset
         self.is_trusted = is_trusted
-        self.only_before = only_before
         self._wake = asyncio.Event()
         self.executor = self.executor_class(
             terms.using, settings.MAX_CONCURRENCY, offset.moment, self._wake.set
         )
         self.executor.may_begin = is_trusted
+        self.seeker = Seeker(terms, offset, self.executor, only_before)
         self.upkeep = Upkeep(
             terms, bridge, offset, self.executor, self._receive, lambda: self.stopping
         )
@@ -117,12 +82,6 @@ class Scheduler:
         self.stopping = False
         #: Set when the first turn is over: from then on it serves.
         self.has_looked = asyncio.Event()
-        self._is_hinted = False
-        self._hints: list[bytes] = []
-        self._took_shortcut = False
-        #: Whether the last look found nothing to do.
-        self._was_idle = False
-        self._foreseen: Foreseen | None = None
         self.failures = 0
         self._failures_settled = 0
         # No failure, no doubt: an idle daemon does not ask.
@@ -133,9 +92,7 @@ class Scheduler:
 
     def look_now(self, hints: Sequence[bytes] = ()) -> None:
         """A hint came: something may be due, most likely a request, and most likely this one."""
-        # A request may have sent its hint ahead, and once more.
-        self._hints = list(dict.fromkeys([*self._hints, *hints]))[: self.executor.slots + 1]
-        self._is_hinted = True
+        self.seeker.hear(hints)
         self._wake.set()
 
     def stop(self) -> None:
@@ -177,6 +134,11 @@ class Scheduler:
         self._settle_at = 0.0
         self._wake.set()
 
+    @property
+    def _moved_at(self) -> float:
+        """When jobs last were claimed or let through the gate, or tried to be (monotonic)."""
+        return max(self._gated_at, self.seeker.claimed_at)
+
     def begun(self) -> set[Hold]:
         """The jobs whose bodies this process has begun, and whose ends are not recorded."""
         ended = *self.unrecorded, *self.executor.ended
@@ -209,7 +171,7 @@ class Scheduler:
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []
-        if self.executor.is_ahead and time.monotonic() - self._gated_at > STALLED:
+        if self.executor.is_ahead and time.monotonic() - self._moved_at > STALLED:
             self.executor.withdraw()
         if unbegun := self.executor.take_unbegun():
             await self.bridge.insist(self.let_go, unbegun, give_up=lambda: self.stopping)
@@ -279,12 +241,12 @@ class Scheduler:
         )
         turn.started += passed
         turn.backlog += [job for job in first if job.is_held_up]
-        stalled = not free and began - self._gated_at > STALLED
+        stalled = not free and began - self._moved_at > STALLED
         if turn.backlog and stalled:
             self.let_go(turn.backlog)
             turn.backlog = []
         if may_start and not turn.is_waited_for:
-            self._look(turn, ahead=0 if stalled else self._prefetch())
+            self.seeker.look(turn, ahead=0 if stalled else self._prefetch())
         self._turn_time += 0.2 * (time.monotonic() - began - self._turn_time)
         return turn
 
@@ -316,106 +278,9 @@ class Scheduler:
         ]
         self._failures_settled = failures
 
-    def _look(self, turn: Turn, ahead: int) -> None:
-        free = max(self.executor.free - len(turn.started), 0)
-        limit = free + ahead
-        if limit and self._claim_foreseen(turn, free, limit):
-            return
-        hinted, self._is_hinted = self._is_hinted, False
-        hints, self._hints = self._hints, []
-        # Never twice in a row: many requests must not keep the rest of the agenda waiting.
-        if hinted and limit and not self._took_shortcut:
-            self._took_shortcut = self._claim_requested(turn, free, limit, hints)
-            if self._took_shortcut:
-                turn.is_answer, self._was_idle = True, False
-                return
-        self._took_shortcut = False
-        turn.agenda = agenda.agenda(self.terms.using, self.terms.owner)
-        if self._jump(turn.agenda):
-            return  # a lease by the old clock would be over, or never: the loop sets it first
-        now = self.only_before or turn.agenda.now
-        if turn.agenda.disabled_until is not None and turn.agenda.disabled_until <= now:
-            self._enable(now)
-        self._was_idle = not turn.agenda.is_due(now)
-        if limit and not self._was_idle:
-            self._take(turn, self._claim(turn.agenda, now, free, limit))
-            turn.in_vain = not turn.claimed
-        elif limit:
-            self._foresee(turn.agenda, limit)
-
-    def _foresee(self, seen: Agenda, limit: int) -> None:
-        """Look up what is due in a moment: at the instant itself only the claim is left to do."""
-        at = seen.next_run_at
-        if at is None or at != seen.earliest or at - seen.now > timedelta(seconds=SOON):
-            return
-        if self.only_before is None and (self._foreseen is None or self._foreseen.at != at):
-            candidates = agenda.peek(self.terms.using, self.terms.owner, at, limit)
-            self._foreseen = Foreseen(at, candidates)
-
-    def _claim_foreseen(self, turn: Turn, free: int, limit: int) -> bool:
-        """Claim what was looked up before, on condition that it is still as it was then."""
-        foreseen, now = self._foreseen, self.offset.moment()
-        if foreseen is None or now < foreseen.at:
-            return False
-        self._foreseen = None
-        if now - foreseen.at > timedelta(seconds=SOON):
-            return False
-        candidates = foreseen.candidates[:limit]
-        self._take(turn, claims.claim(self.terms, candidates, free, now))
-        return bool(turn.claimed)
-
-    def _claim_requested(self, turn: Turn, free: int, limit: int, hints: Sequence[bytes]) -> bool:
-        """Answer a hint without asking for the whole agenda first: somebody waits."""
-        using, owner, now = self.terms.using, self.terms.owner, self.offset.moment()
-        # A request may carry a time that this process' idea of the database's is just behind.
-        until = self.only_before or now + timedelta(seconds=self.terms.lease)
-        asked: list[Candidate] = []
-        if self._was_idle and self.only_before is None and len(hints) <= free:
-            # Nothing else waits: what the hints tell is claimed as if it had been looked up.
-            asked = agenda.told(owner, hints, now - timedelta(seconds=SOON), until)
-        if not asked:
-            asked = agenda.peek_requested(using, owner, until, limit)
-        if any(each.job is not None and each.job.procedure.run_after for each in asked):
-            return False  # what goes before it may be due, too: the whole agenda tells
-        self._take(turn, claims.claim(self.terms, asked, free, self.offset.moment()))
-        return bool(turn.claimed)
-
-    def _take(self, turn: Turn, got: list[Claimed]) -> None:
-        turn.claimed = len(got)
-        turn.started += [job for job in got if job.state == Job.State.RUNNING]
-        self._gated_at = time.monotonic()
-        turn.backlog += [job for job in got if job.state == Job.State.CLAIMED]
-
-    def _claim(self, seen: Agenda, now: datetime, free: int, limit: int) -> list[Claimed]:
-        using, owner, got = self.terms.using, self.terms.owner, []
-        if seen.available_at is not None and seen.available_at <= now:
-            waiting = agenda.peek_waiting(using, owner, now, limit)
-            got = claims.claim_waiting(self.terms, waiting, free)
-            free = max(free - len(got), 0)
-        if len(got) < limit:
-            candidates = agenda.peek(
-                using, owner, now, limit - len(got), requested=seen.requested_at is not None
-            )
-            got += claims.claim(self.terms, candidates, free, self.offset.moment())
-        return got
-
-    def _enable(self, now: datetime) -> None:
-        using = self.terms.using
-        due = BackgroundTask.objects.using(using).filter(disabled=True, disabled_until__lte=now)
-        for key in list(due.values_list("pk", flat=True)):
-            with transactions.write(using):
-                can_skip = connections[using].features.has_select_for_update_skip_locked
-                task = due.select_for_update(skip_locked=can_skip).filter(pk=key).first()
-                if task is None:
-                    continue  # another daemon was faster, or somebody else decides
-                try:
-                    task.enable()
-                except (InvalidRecurrence, MissingExtra) as error:
-                    task.disable(str(error))
-
     def _prefetch(self) -> int:
         """How many jobs the slots would have begun within ``AHEAD`` seconds, as it looks now."""
-        if self.only_before is not None:
+        if self.seeker.only_before is not None:
             return 0
         rate = self.executor.slots / (self.executor.mean_duration() + self._turn_time)
         ahead = int(rate * AHEAD)
@@ -439,13 +304,13 @@ class Scheduler:
             return 0.0 if has_room and self.is_trusted() else min(poll, STALLED)
         if turn.claimed:
             return 0.0
-        now = self.only_before or self.offset.moment()
+        now = self.seeker.only_before or self.offset.moment()
         if turn.agenda.is_due(now):
             if not self.executor.free:
                 return poll
             # Not in vain: its instant came during this very turn.
             return RELUCTANT if turn.in_vain else 0.0
-        if self.only_before is not None:
+        if self.seeker.only_before is not None:
             return poll if self.is_busy else None
         earliest = turn.agenda.earliest
         if earliest is None:
@@ -470,14 +335,9 @@ class Scheduler:
             self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
             signals.jobs_finished.send(Scheduler, outcomes=recorded)
 
-    def _jump(self, seen: Agenda) -> float:
-        """By how many seconds the database's clock was set; 0.0 where nothing says that it was."""
-        jump = self.offset.jump(seen.now, seen.read_at)
-        return jump if abs(jump) > self.terms.lease / 3 + seen.doubt else 0.0
-
     async def _set_clock(self, seen: Agenda) -> None:
         self.upkeep.others_active = seen.lease_until is not None
-        jump = self._jump(seen)
+        jump = self.seeker.jump(seen)
         if jump:
             # Leases were written by the old clock: their owners renew them before anybody judges by
             # the new one. Said first, as the database thread may be about to ask.

@@ -21,7 +21,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import override_settings
 
-from linod import agenda, asking, claims, clock, scheduler, signals, transactions, wakeup
+from linod import agenda, asking, claims, clock, scheduler, seeking, signals, transactions, wakeup
 from linod.asking import SEPARATOR, TASK_COLUMNS, as_hint, from_hint
 from linod.bridge import Bridge
 from linod.bulk import Mismatch
@@ -31,7 +31,8 @@ from linod.models import BackgroundTask
 from linod.offset import Offset
 from linod.procedures import Procedures, declare
 from linod.records import Candidate, Finished, Terms
-from linod.scheduler import Scheduler, Turn
+from linod.scheduler import Scheduler
+from linod.seeking import Turn
 from tests.daemons import empty_site, make_task
 from tests.waiting import DEADLINE, wait_until
 
@@ -44,7 +45,7 @@ OLD = 60.0
 @pytest.fixture(autouse=True)
 def _site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # However busy the machine is: a hint is old when the test says so.
-    monkeypatch.setattr(scheduler, "SOON", OLD)
+    monkeypatch.setattr(seeking, "SOON", OLD)
     with empty_site():
         yield
 
@@ -138,10 +139,10 @@ def answered(
         bridge = Bridge("default")
         terms = Terms("default", uuid.uuid4(), lease=30.0)
         scheduler = Scheduler(terms, config(), bridge, Offset(await bridge.call(clock.db_now)))
-        scheduler._was_idle = True
+        scheduler.seeker.was_idle = True
         before(scheduler)
         scheduler.look_now(hints)
-        await bridge.call(scheduler._look, turn, 0)
+        await bridge.call(scheduler.seeker.look, turn, 0)
         bridge.close()
 
     asyncio.run(look())
@@ -198,7 +199,7 @@ def later(scheduler: Scheduler) -> None:
 
 
 def busy(scheduler: Scheduler) -> None:
-    scheduler._was_idle = False
+    scheduler.seeker.was_idle = False
 
 
 def full(scheduler: Scheduler) -> None:

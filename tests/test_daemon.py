@@ -38,7 +38,8 @@ from linod.models import BackgroundTask
 from linod.offset import Offset
 from linod.procedures import declare
 from linod.records import Terms
-from linod.scheduler import Scheduler, Turn
+from linod.scheduler import Scheduler
+from linod.seeking import Turn
 from tests.daemons import (
     DaemonThread,
     empty_site,
@@ -863,7 +864,7 @@ def test_requests_without_end_do_not_starve_what_is_due() -> None:
         for task, turn in zip(tasks, turns, strict=True):
             await bridge.call(task.request_run)
             scheduler.look_now()
-            await bridge.call(scheduler._look, turn, 0)
+            await bridge.call(scheduler.seeker.look, turn, 0)
         bridge.close()
 
     asyncio.run(look_twice())

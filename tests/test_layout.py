@@ -105,6 +105,7 @@ FLOORS = {
     "offset": 3,
     "outbox": 3,
     "scheduler": 3,
+    "seeking": 3,
     "testing": 3,
     "upkeep": 3,
     "wakeup": 3,

@@ -24,7 +24,8 @@ from linod.history import Decision, Job
 from linod.models import BackgroundTask
 from linod.offset import Offset
 from linod.records import Terms
-from linod.scheduler import Scheduler, Turn
+from linod.scheduler import Scheduler
+from linod.seeking import Turn
 from tests.daemons import (
     empty_site,
     ended_jobs,

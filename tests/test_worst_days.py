@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linod import agenda, claims, clock, leases, offset, pieces, scheduler, upkeep
+from linod import agenda, claims, clock, leases, offset, pieces, scheduler, seeking, upkeep
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
@@ -22,6 +22,7 @@ from linod.procedures import Procedures
 from linod.records import Terms
 from linod.recurrence import Recurrence
 from linod.scheduler import Scheduler
+from linod.seeking import Seeker
 from linod.testing.engine import Engine
 from linod.upkeep import Upkeep
 from tests.daemons import make_due, make_task, only_these_procedures
@@ -74,7 +75,7 @@ def test_a_claim_whose_commit_was_not_answered_is_kept_alive() -> None:
 def test_what_passed_the_gate_unheard_begins_only_while_the_leases_are_trusted() -> None:
     """After an outage that was longer than a lease anybody may take it over at any moment."""
     engine = Engine()
-    engine.only_before = clock.db_now()
+    engine.seeker.only_before = clock.db_now()
     make_due(secondly(), ago=1)
     (job,) = claim_all(engine.terms)
     engine.bridge.failures += 1
@@ -105,7 +106,7 @@ def test_a_rule_that_cannot_be_answered_does_not_end_the_daemon(
         return next_after(rule, moment)
 
     monkeypatch.setattr(Recurrence, "next_after", lead_beyond)
-    Scheduler._enable(loop_of(), now)
+    Seeker._enable(loop_of(), now)
     bad.refresh_from_db()
     good.refresh_from_db()
     assert (bad.disabled, bad.disabled_until) == (True, None)
@@ -121,7 +122,7 @@ def test_a_pause_that_is_over_is_nothing_to_do_for_a_task_that_is_enabled() -> N
     assert agenda.agenda("default", uuid.uuid4()).disabled_until is None
     paused.disable("holidays", until=now)
     assert agenda.agenda("default", uuid.uuid4()).disabled_until == now
-    Scheduler._enable(loop_of(), now)
+    Seeker._enable(loop_of(), now)
     assert agenda.agenda("default", uuid.uuid4()).disabled_until is None
 
 
@@ -205,7 +206,7 @@ def test_who_comes_up_reclaims_nothing_until_all_who_live_have_renewed_their_lea
     monkeypatch.setattr(
         clock, "source", lambda c: true_time(c) + timedelta(hours=2, seconds=passed[0])
     )
-    for module in (scheduler, offset, upkeep):
+    for module in (scheduler, seeking, offset, upkeep):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000.0 + passed[0]))
     engine, state = Engine(), Job.objects.values_list("state", flat=True)
     for seconds in (0.0, alive.lease * 0.4):
@@ -271,11 +272,11 @@ def test_the_rows_are_asked_again_in_the_lease_after_a_failure_and_not_by_an_idl
         asked.append(now[0])
         return []
 
-    for module in (scheduler, offset, upkeep):
+    for module in (scheduler, seeking, offset, upkeep):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(leases, "held", held)
     engine = Engine()
-    engine.only_before = clock.db_now()
+    engine.seeker.only_before = clock.db_now()
     step = engine.terms.lease * 0.34
 
     def turns(count: int) -> None:

@@ -127,7 +127,7 @@ class Engine(Scheduler):
     def run_due(self) -> Agenda:
         """Run what is due at this moment, until nothing is left; returns what is to come."""
         self.offset.measure(clock.db_now(self.terms.using), time.monotonic())
-        now = self.only_before = self.offset.moment()
+        now = self.seeker.only_before = self.offset.moment()
         ended: list[Finished] = []
         seen: Agenda | None = None
         while True:

@@ -70,7 +70,7 @@ def _next(engine: Engine, seen: Agenda) -> datetime | None:
         seen.requested_at, seen.next_run_at, seen.available_at, seen.disabled_until,
         seen.lease_until,
     ]  # fmt: skip
-    if seen.is_due(seen.now) and not seen.is_due(engine.only_before or seen.now):
+    if seen.is_due(seen.now) and not seen.is_due(engine.seeker.only_before or seen.now):
         return seen.now  # a procedure took its time
     later = [moment for moment in moments if moment is not None and moment > seen.now]
     if not later and seen.is_due(seen.now):

@@ -14,7 +14,7 @@ from unittest import mock
 
 from django.db import OperationalError
 
-from linod import agenda, claims, clock, leases, scheduler
+from linod import agenda, claims, clock, leases, scheduler, seeking
 from linod.conf import Config
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
@@ -355,7 +355,7 @@ class World:
         loop: Any = scheduler.Scheduler(
             terms, self.settings, link, offset, is_trusted=lambda: thread.is_trusted
         )
-        loop.executor = slots
+        loop.executor = loop.seeker.executor = slots
         memory = thread.start
         loop.backlog = [unpacked(job) for job in memory.backlog]
         loop.taken_over = [unpacked(job) for job in memory.taken_over]
@@ -770,6 +770,7 @@ def world_of(scenario: Scenario) -> Iterator[World]:
             mock.patch.object(clock, "source", now_of),
             mock.patch.object(agenda, "time", virtual),
             mock.patch.object(scheduler, "time", virtual),
+            mock.patch.object(seeking, "time", virtual),
             mock.patch.object(
                 scheduler.Scheduler, "executor_class", return_value=SimpleNamespace()
             ),
