@@ -13,18 +13,18 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from django.db import Error
 from django.utils.translation import gettext as _
 
 import linod
-from linod import alerts, capture, claims, clock, leases, links, signals, transactions, writelock
+from linod import alerts, capture, clock, leases, links, signals, transactions, writelock
 from linod.bridge import Bridge
 from linod.conf import config
+from linod.farewell import LAST_PATIENCE, Farewell
 from linod.heartbeat import Heartbeat
 from linod.history import Daemon as DaemonRow
 from linod.history import Job
@@ -33,7 +33,7 @@ from linod.logserver import LogServer
 from linod.notify import Notifier
 from linod.offset import Offset
 from linod.procedures import Procedures
-from linod.records import Claimed, Finished, Hold, Terms
+from linod.records import Finished, Terms
 from linod.requests import daemon_user
 from linod.scheduler import TRUST, Scheduler
 from linod.sync import sync
@@ -44,17 +44,11 @@ Value = TypeVar("Value")
 
 #: Exit codes.
 STOPPED, REFUSED, BROKEN = 0, 1, 70
-#: Seconds between telling the last bodies to stop, interrupting them, and giving them up.
-LAST_PATIENCE = 0.5
 #: Seconds that the turn which is under way gets at the stop; half of GRACE where that is less, but
 #: no less than the second.
 LAST_TURN, SHORT_TURN = 5.0, 1.0
-#: Seconds that the database gets for last words when it answers, and at least when it does not.
-LAST_WORDS = 5.0, 0.1
 #: Seconds until a companion that failed begins anew, and that it gets to say goodbye.
 COMPANION_PAUSE, COMPANION_PATIENCE = 5.0, 1.0
-#: Seconds between two tries to record an outcome whose row somebody else has locked.
-LOCKED_PAUSE = 0.2
 #: Seconds without an answer after which the event loop counts as hung; and the heartbeats, since
 #: the process may have been frozen itself.
 HUNG, HUNG_BEATS = 120.0, 3
@@ -86,23 +80,6 @@ def _is_worth_waiting(error: BaseException) -> bool:
     Such a one is refused as one that does not answer is; a daemon that is up waits for its end.
     """
     return transactions.is_passing(error) and not transactions.refuses_writes(error)
-
-
-async def _attempt(seconds: float, work: Coroutine[Any, Any, None]) -> str:
-    """Why the database did not do it in time, in one line; empty when it did.
-
-    Raised during the stop, its refusal would end the process instead of the exit code.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        return "the database does not answer"
-    except Error as error:
-        # Maybe a defect of linod: whoever looks for it sees where it comes from.
-        logger.debug("The database refuses something at the stop", exc_info=True)
-        return transactions.first_line(error)
-    return ""
 
 
 class Daemon:
@@ -141,8 +118,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._broken = asyncio.Event()
         self._stop_asked: float | None = None
-        #: When the bodies' time is over (monotonic).
-        self._grace_ends = 0.0
         #: When the event loop was asked for a sign (monotonic), and the heartbeats since then.
         self._asked_at: float | None = None
         self._unanswered = 0
@@ -385,101 +360,17 @@ class Daemon:
     async def _stop_in_order(self) -> None:
         """Wait for the running jobs, cancel them, give them up; then let go of everything."""
         if self.bridge.is_alive:
-            await self._leave_nothing()
+            grace_ends = (self._stop_asked or time.monotonic()) + self.settings.GRACE
+            await Farewell(self.scheduler, grace_ends).leave_nothing()
         self.heart.stop()
         alerts.flush(LAST_PATIENCE)
         self.scheduler.executor.close()
         self._close()
 
-    async def _leave_nothing(self) -> None:
-        executor = self.scheduler.executor
-        self._grace_ends = (self._stop_asked or time.monotonic()) + self.settings.GRACE
-        executor.withdraw()
-        unbegun = [*self.scheduler.backlog, *executor.take_unbegun()]
-        begun = self.scheduler.begun()
-        # If it does not get through, the goodbye tries the same once more, and says so.
-        await _attempt(1, self._announce_stop(unbegun))
-        if executor.running:
-            logger.info("Stopping: waiting for %d running jobs", len(executor.running))
-        await self._record_ends(self._grace_ends - time.monotonic())
-        if executor.running:
-            executor.cancel_all(_("linod stops"))
-            await self._record_ends(LAST_PATIENCE)
-            executor.interrupt_all()
-            await self._record_ends(LAST_PATIENCE)
-        begun |= self.scheduler.begun()
-        self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
-        await self._record_ends(0)
-        for each in self.scheduler.unrecorded:
-            logger.error("%s: somebody has locked its row; it is lost in a lease", each.job.label)
-        await self._say_goodbye(begun)
-
-    async def _announce_stop(self, unbegun: Sequence[Claimed]) -> None:
-        await self.bridge.call(self._sign, DaemonRow.State.STOPPING)
-        # Others need not wait until the running ones have ended.
-        await self.bridge.call(self.scheduler.let_go, unbegun)
-
     def _close(self) -> None:
         self.bridge.close()
         if self.log_server is not None:
             self.log_server.stop()
-
-    async def _record_ends(self, seconds: float) -> None:
-        """Record outcomes as bodies end, for so many seconds or until none runs."""
-        scheduler, deadline = self.scheduler, time.monotonic() + seconds
-        while True:
-            scheduler.unrecorded += scheduler.executor.take_ended()
-            if scheduler.unrecorded:
-                await self._record(max(deadline - time.monotonic(), self._last_words()))
-            left = deadline - time.monotonic()
-            if left <= 0 or not (scheduler.executor.running or scheduler.unrecorded):
-                return
-            await asyncio.sleep(min(left, LOCKED_PAUSE if scheduler.unrecorded else 0.02))
-
-    async def _record(self, seconds: float) -> None:
-        ended = self.scheduler.unrecorded
-        self.scheduler.unrecorded = []
-        if why := await _attempt(seconds, self._finish(ended)):
-            logger.error("%d outcomes could not be recorded: %s", len(ended), why)
-
-    async def _finish(self, ended: Sequence[Finished]) -> None:
-        # What somebody else has locked is not waited for: the others have no time for that.
-        write = partial(claims.finish, self.terms, ended, patiently=False)
-        self.scheduler.report_ends(ended, await self.bridge.insist(write))
-        self.scheduler.unrecorded += [each for each in ended if each.is_held_up]
-
-    def _last_words(self) -> float:
-        """Seconds that the database gets for what must be written before the end.
-
-        One that was away just now gets no more than the bodies: the stop must end in time.
-        """
-        longest, least = LAST_WORDS
-        if self.bridge.link.answers:
-            return longest
-        return min(longest, max(self._grace_ends - time.monotonic(), least))
-
-    async def _say_goodbye(self, begun: Collection[Hold]) -> None:
-        if why := await _attempt(self._last_words(), self._let_go_of_all(begun)):
-            logger.warning("Other daemons wait for a lease: %s", why)
-        logger.info("linod has stopped")
-
-    async def _let_go_of_all(self, begun: Collection[Hold]) -> None:
-        await self.bridge.insist(self._give_back, begun)
-        await self.bridge.insist(self._sign, DaemonRow.State.STOPPED)
-
-    def _give_back(self, begun: Collection[Hold]) -> None:
-        """Whatever is still mine and has not begun: others may have it at once.
-
-        Also what passed the gate in a COMMIT whose answer was lost while the daemon stopped.
-        """
-        waiting = [job for job in leases.held(self.terms) if job.key not in begun]
-        claims.give_back(self.terms, waiting)
-
-    def _sign(self, state: str) -> None:
-        now = clock.db_now(self.using)
-        rows = DaemonRow.objects.using(self.using).filter(owner=self.owner)
-        with transactions.locked(self.using):
-            rows.update(last_seen_at=now, state=state)
 
     @contextlib.contextmanager
     def _handle_signals(self) -> Iterator[None]:

@@ -1099,8 +1099,8 @@ def test_all_slots_stuck_ends_the_daemon_with_70(monkeypatch: pytest.MonkeyPatch
     ("what", "told"),
     [
         ("claims.finish", "1 outcomes could not be recorded: permission denied"),
-        ("daemon.Daemon._give_back", "Other daemons wait for a lease: permission denied"),
-        ("daemon.Daemon._sign", "Other daemons wait for a lease: permission denied"),
+        ("farewell.Farewell._give_back", "Other daemons wait for a lease: permission denied"),
+        ("farewell.Farewell._sign", "Other daemons wait for a lease: permission denied"),
     ],
 )
 def test_what_the_database_refuses_at_the_stop_is_a_line_and_keeps_the_exit_code(

@@ -95,6 +95,7 @@ FLOORS = {
     "broadcast": 3,
     "daemon": 3,
     "executor": 3,
+    "farewell": 3,
     "layers": 3,
     "logfile": 3,
     "logpeers": 3,

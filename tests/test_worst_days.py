@@ -15,6 +15,7 @@ from linod import agenda, claims, clock, leases, offset, pieces, scheduler, seek
 from linod.bridge import Bridge
 from linod.conf import config
 from linod.daemon import Daemon
+from linod.farewell import Farewell
 from linod.history import Job, JobLog
 from linod.models import BackgroundTask
 from linod.offset import Offset
@@ -256,8 +257,8 @@ def test_what_passed_the_gate_unheard_is_given_back_at_the_stop() -> None:
         make_due(secondly(name), ago=1)
     mine = terms()
     unheard, begun = claim_all(mine)
-    daemon: Any = SimpleNamespace(terms=mine)
-    Daemon._give_back(daemon, {begun.key})
+    parting: Any = SimpleNamespace(terms=mine)
+    Farewell._give_back(parting, {begun.key})
     job = Job.objects.get(pk=unheard.id)
     assert (job.state, job.owner, job.active_task, job.start_time) == ("waiting", None, None, None)
     assert Job.objects.get(pk=begun.id).state == "running"
