@@ -8,10 +8,8 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
@@ -30,6 +28,7 @@ from linod.history import Daemon as DaemonRow
 from linod.history import Job
 from linod.links import Link
 from linod.logserver import LogServer
+from linod.loopwatch import LoopWatch
 from linod.notify import Notifier
 from linod.offset import Offset
 from linod.procedures import Procedures
@@ -49,9 +48,6 @@ STOPPED, REFUSED, BROKEN = 0, 1, 70
 LAST_TURN, SHORT_TURN = 5.0, 1.0
 #: Seconds until a companion that failed begins anew, and that it gets to say goodbye.
 COMPANION_PAUSE, COMPANION_PATIENCE = 5.0, 1.0
-#: Seconds without an answer after which the event loop counts as hung; and the heartbeats, since
-#: the process may have been frozen itself.
-HUNG, HUNG_BEATS = 120.0, 3
 #: Seconds in which a repeated signal is taken for the same one.
 SAME_SIGNAL = 0.3
 
@@ -118,9 +114,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._broken = asyncio.Event()
         self._stop_asked: float | None = None
-        #: When the event loop was asked for a sign (monotonic), and the heartbeats since then.
-        self._asked_at: float | None = None
-        self._unanswered = 0
 
     @property
     def failures(self) -> int:
@@ -131,7 +124,7 @@ class Daemon:
     async def run(self) -> int:
         """Run until stopped; returns the exit code."""
         self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.loop_watch = LoopWatch(self.loop, BROKEN)
         # First of all: who asks for a stop while it comes up must be heard, too.
         with self._handle_signals():
             if self.log_server is not None:
@@ -322,27 +315,8 @@ class Daemon:
             DaemonRow.objects.using(self.using).filter(owner=self.owner).update(last_seen_at=now)
 
     def _ask_loop(self) -> None:
-        """End the process when its event loop hangs: its jobs would be held, and nobody works.
-
-        What a service manager's watchdog does, where there is none.
-        """
-        if self.notifier.watchdog:
-            return  # how long to wait for the loop is its say
-        if self._asked_at is None:
-            self._asked_at, self._unanswered = time.monotonic(), 0
-            self.loop.call_soon_threadsafe(self._answer)
-            return
-        self._unanswered += 1
-        if self._unanswered > HUNG_BEATS and time.monotonic() - self._asked_at > HUNG:
-            frame = sys._current_frames().get(self._thread)
-            where = "".join(traceback.format_stack(frame)) if frame else ""
-            text = "linod ends: its event loop has not answered for %g seconds. It stands here:\n%s"
-            logger.critical(text, HUNG, where)
-            logging.shutdown()
-            os._exit(BROKEN)
-
-    def _answer(self) -> None:
-        self._asked_at = None
+        if not self.notifier.watchdog:  # else how long to wait for the loop is its say
+            self.loop_watch.ask()
 
     def _distrust(self) -> None:
         reason = _("its lease could not be renewed")

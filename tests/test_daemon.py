@@ -23,6 +23,7 @@ from linod import (
     clock,
     execution,
     executor,
+    loopwatch,
     retention,
     scheduler,
     signals,
@@ -34,6 +35,7 @@ from linod.bridge import Bridge
 from linod.conf import config
 from linod.exceptions import JobCancelled
 from linod.history import Daemon, Decision, Job
+from linod.loopwatch import LoopWatch
 from linod.models import BackgroundTask
 from linod.offset import Offset
 from linod.procedures import declare
@@ -593,13 +595,14 @@ def test_a_job_whose_thread_ends_outside_of_its_body_ends_the_daemon(
 def test_a_loop_is_left_to_the_watchdog_of_a_service_manager() -> None:
     asked = list[Any]()
     daemon = process.Daemon()
-    daemon.loop = SimpleNamespace(call_soon_threadsafe=asked.append)  # type: ignore[assignment]
+    loop: Any = SimpleNamespace(call_soon_threadsafe=asked.append)
+    daemon.loop_watch = LoopWatch(loop, process.BROKEN)
     daemon.notifier.watchdog = 600.0
     daemon._ask_loop()
     assert asked == []
     daemon.notifier.watchdog = None
     daemon._ask_loop()
-    assert asked == [daemon._answer]
+    assert asked == [daemon.loop_watch._answer]
 
 
 def test_a_loop_that_hangs_ends_the_process(
@@ -617,9 +620,9 @@ def test_a_loop_that_hangs_ends_the_process(
         daemon = DaemonThread().start()
         wait_until(lambda: Job.objects.running().exists(), "the loop is blocked")
         assert ends == []  # two minutes have not passed
-        monkeypatch.setattr(process, "HUNG", 0.1)
+        monkeypatch.setattr(loopwatch, "HUNG", 0.1)
         wait_until(lambda: ends, "the heart notices")
-        monkeypatch.setattr(process, "HUNG", 120.0)
+        monkeypatch.setattr(loopwatch, "HUNG", 120.0)
         go_on.set()
         assert daemon.stop() == 0
     assert set(ends) == {process.BROKEN}

@@ -101,6 +101,7 @@ FLOORS = {
     "logpeers": 3,
     "logserver": 3,
     "lookout": 3,
+    "loopwatch": 3,
     "memory": 3,
     "notify": 3,
     "offset": 3,
