@@ -9,25 +9,28 @@ statement that is run for each row.
 # ruff: noqa: S608 - the names of tables and columns only; every value is a parameter
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache, partial
-from itertools import repeat
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, OperationalError, connections, models
+from django.db import IntegrityError, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from linod.exceptions import LinodError
+from linod.statements import (
+    Given,
+    Names,
+    Row,
+    Table,
+    given_rows,
+    joined_update,
+    table_of,
+    update_of_one,
+)
 
 #: Parameters up to which psycopg remembers how a statement is taken apart.
 FEW = 50
-
-Row = Sequence[Any]
-Names = tuple[str, ...]
 
 
 class Mismatch(LinodError):
@@ -57,7 +60,7 @@ class Batch:
         yet ("Read Committed Isolation Level" in its documentation). It may be gone.
         """
         if self.connection.vendor == "postgresql":
-            table = _table(self.connection.alias, model, ("id",))
+            table = table_of(self.connection.alias, model, ("id",))
             self.add(
                 f"SELECT FROM {table.name} WHERE {table.columns[0]} = %s FOR NO KEY UPDATE", [key]
             )
@@ -66,11 +69,11 @@ class Batch:
         """Insert rows; each gives a value per field name. IntegrityError when a key is taken."""
         if not rows:
             return
-        table = _table(self.connection.alias, model, names)
+        table = table_of(self.connection.alias, model, names)
         if len(rows) == 1:
             self._run_for_one(table.insertion, table, rows[0], None)
             return
-        given = _given(self.connection, table, rows, key=0)
+        given = given_rows(self.connection, table, rows, key=0)
         if self.connection.vendor == "sqlite":
             self._run_for_each(table.insertion, given, None)
             return
@@ -114,26 +117,26 @@ class Batch:
     ) -> None:
         if not rows:
             return
-        table = _table(self.connection.alias, model, new + where)
+        table = table_of(self.connection.alias, model, new + where)
         if len(rows) == 1:
-            sql = _update_of_one(self.connection.alias, model, new, where, null)
+            sql = update_of_one(self.connection.alias, model, new, where, null)
             self._run_for_one(sql, table, rows[0], expected)
             return
-        given = _given(self.connection, table, rows, key=len(new))
+        given = given_rows(self.connection, table, rows, key=len(new))
         if self.connection.vendor == "sqlite":
-            sql = _update_of_one(self.connection.alias, model, new, where, null)
+            sql = update_of_one(self.connection.alias, model, new, where, null)
             self._run_for_each(sql, given, expected)
         else:
-            empty = _table(self.connection.alias, model, null)
+            empty = table_of(self.connection.alias, model, null)
             besides = "".join(f" AND {table.name}.{column} IS NULL" for column in empty.columns)
-            sql, params = _joined(self.connection.vendor, table, given, len(new))
+            sql, params = joined_update(self.connection.vendor, table, given, len(new))
             self.add(sql + besides, params, expected)
 
-    def _run_for_one(self, sql: str, table: _Table, row: Row, expected: int | None) -> None:
+    def _run_for_one(self, sql: str, table: Table, row: Row, expected: int | None) -> None:
         params = [prepare(value) for prepare, value in zip(table.preparations, row, strict=True)]
         self.add(sql, params, expected)
 
-    def _run_for_each(self, sql: str, given: _Given, expected: int | None) -> None:
+    def _run_for_each(self, sql: str, given: Given, expected: int | None) -> None:
         """SQLite has no round trips to save: at once, one prepared statement for each row."""
         self.send()
         with self.connection.cursor() as cursor:
@@ -224,155 +227,3 @@ def to_next(cursor: Any) -> bool:
 def _compare(count: int, expected: int | None) -> None:
     if expected is not None and count != expected:
         raise Mismatch(f"{count} of {expected} rows met the conditions")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table and the columns that a statement names, quoted, with their types."""
-
-    name: str
-    columns: list[str]
-    preparations: list[Callable[[Any], Any]]
-    types: list[str]
-    #: Inserts one row.
-    insertion: str
-
-
-@lru_cache(maxsize=64)
-def _table(alias: str, model: type[models.Model], names: tuple[str, ...]) -> _Table:
-    connection = connections[alias]
-    quote = connection.ops.quote_name
-    fields: list[Any] = [model._meta.get_field(name) for name in names]
-    name, columns = quote(model._meta.db_table), [quote(field.column) for field in fields]
-    places = ", ".join(["%s"] * len(columns))
-    return _Table(
-        name,
-        columns,
-        [_preparation(field, connection) for field in fields],
-        [field.db_type(connection) or "" for field in fields],
-        f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({places})",
-    )
-
-
-@lru_cache(maxsize=64)
-def _update_of_one(
-    alias: str, model: type[models.Model], new: Names, where: Names, null: Names
-) -> str:
-    table, empty = _table(alias, model, new + where), _table(alias, model, null)
-    terms = [f"{column} = %s" for column in table.columns]
-    held = [*terms[len(new) :], *(f"{column} IS NULL" for column in empty.columns)]
-    return f"UPDATE {table.name} SET {', '.join(terms[: len(new)])} WHERE {' AND '.join(held)}"
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Rows by column, as the driver takes them: what all rows share, and what varies."""
-
-    count: int
-    same: dict[int, Any]
-    varying: dict[int, list[Any]]
-
-    @property
-    def terms(self) -> list[str]:
-        """For each column its value in a statement: a parameter, or a column of ``v``."""
-        size = len(self.same) + len(self.varying)
-        return [f"v.c{i}" if i in self.varying else "%s" for i in range(size)]
-
-    def as_rows(self) -> list[tuple[Any, ...]]:
-        """The whole rows again."""
-        size = len(self.same) + len(self.varying)
-        columns = [
-            self.varying[i] if i in self.varying else repeat(self.same[i], self.count)
-            for i in range(size)
-        ]
-        return list(zip(*columns, strict=True))
-
-    def as_derived_table(self, vendor: str) -> tuple[str, list[Any]]:
-        """The varying columns as a table ``v``, and its parameters."""
-        params = [value for row in zip(*self.varying.values(), strict=True) for value in row]
-        one = ", ".join(["%s"] * len(self.varying))
-        names = [f"c{i}" for i in self.varying]
-        if vendor == "postgresql":
-            rows = ", ".join([f"({one})"] * self.count)
-            return f"(VALUES {rows}) AS v ({', '.join(names)})", params
-        first = ", ".join(f"%s AS {name}" for name in names)
-        return f"(SELECT {first}{f' UNION ALL SELECT {one}' * (self.count - 1)}) AS v", params
-
-
-def _given(connection: BaseDatabaseWrapper, table: _Table, rows: Sequence[Row], key: int) -> _Given:
-    """Prepare each value for the driver, once where all rows share it; ``key`` always varies."""
-    same: dict[int, Any] = {}
-    varying: dict[int, list[Any]] = {}
-    for i, values in enumerate(zip(*rows, strict=True)):
-        prepare = table.preparations[i]
-        if i != key and values.count(values[0]) == len(values):
-            same[i] = prepare(values[0])
-        else:
-            varying[i] = [prepare(value) for value in values]
-    return _Given(len(rows), same, varying)
-
-
-def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Callable[[Any], Any]:
-    """What makes a value ready for the driver: ``field.get_db_prep_save()``, without its detours.
-
-    It asks each value again what it is. These fields take what they hold as it is.
-    """
-    whole = partial(field.get_db_prep_save, connection=connection)
-    as_moment = connection.ops.adapt_datetimefield_value
-    is_native = connection.features.has_native_uuid_field
-    short: dict[type, tuple[type, Callable[[Any], Any]]] = {
-        models.CharField: (str, _unchanged),
-        models.TextField: (str, _unchanged),
-        models.IntegerField: (int, _unchanged),
-        models.PositiveIntegerField: (int, _unchanged),
-        models.BigIntegerField: (int, _unchanged),
-        models.BigAutoField: (int, _unchanged),
-        models.UUIDField: (UUID, _unchanged if is_native else attrgetter("hex")),
-        models.DateTimeField: (datetime, as_moment),
-    }
-    kind, prepare = short.get(type(field), (type(None), whole))
-
-    def prepared(value: Any) -> Any:
-        if value is None and field.null:
-            return None
-        return prepare(value) if type(value) is kind else whole(value)
-
-    return prepared
-
-
-def _unchanged(value: Any) -> Any:
-    return value
-
-
-def _joined(vendor: str, table: _Table, given: _Given, changed: int) -> tuple[str, list[Any]]:
-    """An update of the table joined with the rows; the first ``changed`` columns are set."""
-    if len(given.varying) == 1:
-        return _listed(table, given, changed)
-    rows, params = given.as_derived_table(vendor)
-    set_to = [value for i, value in given.same.items() if i < changed]
-    held = [value for i, value in given.same.items() if i >= changed]
-    is_postgresql = vendor == "postgresql"
-    # There, the columns that are set must not name their table, and types are not guessed.
-    terms = [
-        f"{column if is_postgresql and i < changed else f'{table.name}.{column}'} = {term}"
-        + (f"::{table.types[i]}" if is_postgresql and i in given.varying else "")
-        for i, (column, term) in enumerate(zip(table.columns, given.terms, strict=True))
-    ]
-    changes, conditions = ", ".join(terms[:changed]), " AND ".join(terms[changed:])
-    if is_postgresql:
-        sql = f"UPDATE {table.name} SET {changes} FROM {rows} WHERE {conditions}"
-        return sql, [*set_to, *params, *held]
-    return f"UPDATE {table.name} JOIN {rows} SET {changes} WHERE {conditions}", [
-        *params, *set_to, *held,
-    ]  # fmt: skip
-
-
-def _listed(table: _Table, given: _Given, changed: int) -> tuple[str, list[Any]]:
-    """An update of rows that differ by their key only: a list does, which is planned faster."""
-    terms = [f"{column} = %s" for column in table.columns]
-    keys = given.varying[changed]
-    terms[changed] = f"{table.columns[changed]} IN ({', '.join(['%s'] * len(keys))})"
-    params = [*given.same.values()]
-    params[changed:changed] = keys
-    changes, conditions = ", ".join(terms[:changed]), " AND ".join(terms[changed:])
-    return f"UPDATE {table.name} SET {changes} WHERE {conditions}", params

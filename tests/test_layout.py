@@ -82,6 +82,7 @@ FLOORS = {
     "records": 2,
     "retention": 2,
     "rights": 2,
+    "statements": 2,
     "status": 2,
     "sync": 2,
     "tables": 2,
