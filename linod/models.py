@@ -388,33 +388,10 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         if not self._row(using).update(version=models.F("version") + 1, **values):
             raise self._gone()
 
-    def _gone(self) -> ChangedMeanwhile:
-        return ChangedMeanwhile(gettext_noop("%(row)s does not exist any more"), row=self)
-
     def _note(self, kind: str, user: Any, **details: Any) -> None:
         using = self._using()
         Decision.objects.record(kind, self, who=user, using=using, **details)
         transaction.on_commit(lambda: signals.work_arrived.send(type(self)), using=using)
-
-    def _using(self) -> str:
-        return self._state.db or router.db_for_write(type(self))
-
-    def _row(self, using: str) -> models.QuerySet[BackgroundTask]:
-        return type(self)._base_manager.using(using).filter(pk=self.pk)
-
-    def reread(self) -> None:
-        """Read the row again; what was edited here and not saved stays.
-
-        Then ``version`` stays as well: if somebody else edited the row, :meth:`save` says so.
-        """
-        edited = self.changed_fields()
-        if edited:
-            edited.add("version")
-        names = [f.attname for f in self._meta.concrete_fields if f.name not in edited]
-        for found in self._row(self._using()).values(*names):
-            for name, value in found.items():
-                setattr(self, name, value)
-            self.remember(names)
 
     # What it is about
 

@@ -6,7 +6,10 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any, Self
 
-from django.db import models
+from django.db import models, router
+from django.utils.translation import gettext_noop
+
+from linod.exceptions import ChangedMeanwhile
 
 
 class Tracked(models.Model):
@@ -53,6 +56,29 @@ class Tracked(models.Model):
             and field.attname in held
             and _comparable(self.__dict__.get(field.attname)) != held[field.attname]
         }
+
+    def reread(self) -> None:
+        """Read the row again; what was edited here and not saved stays.
+
+        Then ``version`` stays as well: if somebody else edited the row, :meth:`save` says so.
+        """
+        edited = self.changed_fields()
+        if edited:
+            edited.add("version")
+        names = [f.attname for f in self._meta.concrete_fields if f.name not in edited]
+        for found in self._row(self._using()).values(*names):
+            for name, value in found.items():
+                setattr(self, name, value)
+            self.remember(names)
+
+    def _using(self) -> str:
+        return self._state.db or router.db_for_write(type(self))
+
+    def _row(self, using: str) -> models.QuerySet[Self]:
+        return type(self)._base_manager.using(using).filter(pk=self.pk)
+
+    def _gone(self) -> ChangedMeanwhile:
+        return ChangedMeanwhile(gettext_noop("%(row)s does not exist any more"), row=self)
 
 
 def _comparable(value: Any) -> Any:
