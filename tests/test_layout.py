@@ -193,6 +193,12 @@ RUNS_DATA = frozenset(
 # The public names, and the modules of the installed applications.
 IMPORTS_BY_NAME = frozenset({"", "apps"})
 
+# A job's state is written in one file. The daemon's stop signs its own row, which has one, too.
+WRITES_STATES = frozenset({"claims", "farewell"})
+BATCHED = frozenset({"change", "insert", "update"})
+WRITES = frozenset({"create", "update"})
+JOB = "linod.history.Job"
+
 
 HOUSE = read_house()
 
@@ -303,6 +309,31 @@ def no_foreign_code(module: Module) -> Iterator[str]:
             yield module.at(node.lineno, "import_module() of a name that is not written here")
 
 
+def states_in_claims(module: Module) -> Iterator[str]:
+    if module.name in WRITES_STATES:
+        return
+    for node, _ in module.nodes:
+        if isinstance(node, ast.Attribute | ast.Call) and writes_state(module, node):
+            yield module.at(node.lineno, "writes a job's state: that is done in claims.py alone")
+
+
+def writes_state(module: Module, node: ast.Attribute | ast.Call) -> bool:
+    match node:
+        case ast.Attribute():
+            return node.attr == "state" and isinstance(node.ctx, ast.Store)
+        case ast.Call(func=ast.Attribute(attr=verb), args=[table, names, *_]) if (
+            verb in BATCHED and module.dotted(table) == JOB
+        ):
+            return not isinstance(names, ast.Tuple) or "'state'" in ast.unparse(names)
+        case ast.Call(func=ast.Attribute(attr="bulk_update"), args=[_, names, *_]):
+            return "'state'" in ast.unparse(names)
+        case ast.Call(func=func, keywords=keywords):
+            verb = func.attr if isinstance(func, ast.Attribute) else ""
+            named = any(keyword.arg == "state" for keyword in keywords)
+            return named and (verb in WRITES or module.dotted(func) == JOB)
+    return False
+
+
 def no_print(module: Module) -> Iterator[str]:
     for name, line in module.uses:
         if name == "print":
@@ -320,6 +351,7 @@ RULES: tuple[Callable[[Module], Iterator[str]], ...] = (
     public_names_late,
     one_clock,
     no_foreign_code,
+    states_in_claims,
     no_print,
 )
 
@@ -417,6 +449,21 @@ SIBLINGS = frozenset({"linod", *(f"linod.{name}" for name in FLOORS)})
             "from django.utils import module_loading as m\nm.import_string(x)",
         ),
         (no_foreign_code, "fields", "import importlib\nimportlib.import_module(path)"),
+        (states_in_claims, "inline", "rows.update(state='failed')"),
+        (states_in_claims, "inline", "job.state = 'failed'"),
+        (states_in_claims, "models", "from linod.history import Job\nJob(state='waiting')"),
+        (states_in_claims, "models", "Job.objects.create(task=task, state='waiting')"),
+        (states_in_claims, "models", "Job.objects.bulk_update(jobs, ['state'])"),
+        (
+            states_in_claims,
+            "pieces",
+            "from linod.history import Job\nbatch.change(Job, ('state', 'error'), MINE, rows)",
+        ),
+        (
+            states_in_claims,
+            "pieces",
+            "from linod.history import Job\nbatch.change(Job, COLUMNS, MINE, rows)",
+        ),
         (no_print, "listing", "print('hello')"),
     ],
 )
@@ -440,6 +487,12 @@ def test_rule_finds(rule: Callable[[Module], Iterator[str]], name: str, source: 
         ("daemon", "import linod\nVERSION = linod.__version__"),
         ("clock", "def db_now():\n    cursor.execute('SELECT clock_timestamp()')"),
         ("scheduler", "import time\ntime.monotonic()"),
+        ("claims", "from linod.history import Job\nbatch.change(Job, RERUN, MINE, rows)"),
+        (
+            "pieces",
+            "from linod.history import Job\nbatch.update(Job, ('progress',), ('id',), rows)",
+        ),
+        ("leases", "rows.filter(state='running').update(lease_until=until)"),
         ("claims", "def claim(now):\n    '''Take what is due now().'''"),
         ("", "import importlib\ndef late():\n    return importlib.import_module(name)"),
     ],
