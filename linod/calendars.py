@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from calendar import isleap, monthrange
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from functools import cached_property, lru_cache
-from itertools import accumulate
+from functools import cache, cached_property, lru_cache
 from math import gcd
 
 from dateutil.easter import easter
+
+from linod.totals import Totals
 
 #: The last day that any rule names; one short of the end, so that no zone leads beyond year 9999.
 LAST_DAY = date(9999, 12, 30).toordinal()
@@ -43,6 +44,10 @@ class Days:
         """The days of that period, ascending; none beyond :data:`LAST_DAY`."""
         raise NotImplementedError
 
+    def names(self, day: int) -> bool:
+        """Whether that day is one of the rule's."""
+        return day in self.days_in(self.period_of(day))
+
     def onwards(self, day: int) -> Iterator[int]:
         """The rule's days from ``day`` on, ascending; ends when no more will come."""
         idle = 0
@@ -64,40 +69,25 @@ class Days:
         """The period that holds :data:`LAST_DAY`."""
         return self.period_of(LAST_DAY)
 
+    def sizes(self, periods: range) -> Iterable[int]:
+        """How many days each of some periods in a row holds."""
+        return (len(self.days_in(period)) for period in periods)
+
     def days_before(self, period: int) -> int:
         """How many days the periods before that one hold."""
-        rounds, rest = divmod(period, self._round)
-        return self._held_by(rest) + (rounds * self._held_by(self._round) if rounds else 0)
+        return self._totals.before(period)
 
     def find(self, number: int) -> int | None:
         """Day number 0, 1, 2, ... of the rule; None beyond :data:`LAST_DAY`."""
-        periods = 1
-        while self._held_by(periods) <= number and periods < self._round:
-            periods = min(2 * periods, self._round)
-        rounds, rest = (
-            divmod(number, self._held_by(periods)) if periods == self._round else (0, number)
-        )
-        place = bisect_right(self._totals, rest) - 1
-        days = self.days_in(rounds * self._round + place)
-        index = rest - self._totals[place]
+        if (found := self._totals.find(number)) is None:
+            return None
+        period, index = found
+        days = self.days_in(period)
         return days[index] if index < len(days) else None
 
     @cached_property
-    def _round(self) -> int:
-        """The number of periods whose days are counted out; those behind them repeat these."""
-        return min(self.cycle, self.last_period + 1)
-
-    def _held_by(self, periods: int) -> int:
-        """How many days the first periods hold; at most a round of them."""
-        totals = self._totals
-        if len(totals) <= periods:
-            numbers = (len(self.days_in(p)) for p in range(len(totals) - 1, periods))
-            totals = [*totals[:-1], *accumulate(numbers, initial=totals[-1])]
-            self._totals = totals  # replaced as a whole: rules are shared between threads
-        return totals[periods]
-
-    #: How many days the first 0, 1, 2, ... periods hold, as far as somebody asked.
-    _totals: Sequence[int] = (0,)
+    def _totals(self) -> Totals:
+        return Totals(self.sizes, min(self.cycle, self.last_period + 1))
 
 
 class Daily(Days):
@@ -177,6 +167,20 @@ class Monthly(Months):
             return (min(self.day, length) - 1,)
         return picked(first.weekday(), length, *self.pick)
 
+    def sizes(self, periods: range) -> Iterable[int]:
+        """Without the days themselves: it is asked for all months of the calendar's cycle."""
+        if self.day:
+            return [1] * len(periods)
+        first, end = (self.month + place * self.every for place in (periods.start, periods.stop))
+        of_month, cycle = self._sizes, len(self._sizes)
+        return [of_month[month % cycle] for month in range(first, end, self.every)]
+
+    @cached_property
+    def _sizes(self) -> bytes:
+        """How many days the months of the calendar's cycle hold, from January of year 0 on."""
+        by_form = (len(picked(n % 7, 28 + n // 7, *self.pick)) for n in range(28))
+        return month_forms().translate(bytes(by_form).ljust(256))
+
 
 class Yearly(Days):
     """In every n-th year: the anchor's day (29 February: or the 28th), or the picked days."""
@@ -201,9 +205,18 @@ class Yearly(Days):
             days = [self.anchor.replace(year=year, day=min(self.anchor.day, length)).toordinal()]
         else:
             first = date(year, 1, 1).toordinal()
-            length = 366 if isleap(year) else 365
-            days = [first + n for n in picked(weekday(first), length, *self.pick)]
+            days = [first + n for n in self._picked_in(year)]
         return days if year < date.max.year else [day for day in days if day <= LAST_DAY]
+
+    def sizes(self, periods: range) -> Iterable[int]:
+        """Without the days themselves: it is asked for all years of the calendar's cycle."""
+        if self.anchored:
+            return [1] * len(periods)
+        return (len(self._picked_in(self.anchor.year + n * self.every)) for n in periods)
+
+    def _picked_in(self, year: int) -> tuple[int, ...]:
+        first = date(year, 1, 1).weekday()
+        return picked(first, 366 if isleap(year) else 365, *self.pick)
 
 
 class Easter(Days):
@@ -236,6 +249,20 @@ def weekday(day: int) -> int:
 def months_to(day: date) -> int:
     """The number of that day's month, counted from year 0."""
     return day.year * 12 + day.month - 1
+
+
+@cache
+def month_forms() -> bytes:
+    """What the months of the calendar's cycle look like, counted from January of year 0.
+
+    A month that begins on weekday ``w`` and has ``n`` days is ``w + 7 * (n - 28)``.
+    """
+    months = (
+        monthrange(year, month)
+        for year in range(GREGORIAN_CYCLE, 2 * GREGORIAN_CYCLE)
+        for month in range(1, 13)
+    )
+    return bytes(first + 7 * (length - 28) for first, length in months)
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect
+from bisect import bisect, bisect_left
+from calendar import isleap, monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,13 +17,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from linod.calendars import GREGORIAN_CYCLE, Months
+from linod.calendars import GREGORIAN_CYCLE, Months, month_forms
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.phrases import gettext_noop
-from linod.series import TICK, ByDays
+from linod.series import ByDays, ByYears
+from linod.zonechanges import change_days, turning, twin
 
 if TYPE_CHECKING:
     from cronsim import CronSim
+
+#: How many seconds a day has.
+DAY = 24 * 60 * 60
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -68,11 +73,11 @@ def parse(text: str) -> Expression:
 class CronDays(Months):
     """The days that match a cron expression, in the months that it names."""
 
-    def __init__(self, year: int, rule: CronSim) -> None:
-        self.year, self.rule = year, rule
-        self.months = sorted(rule.months)
+    def __init__(self, year: int, text: str) -> None:
+        self.year, self.text = year, text
+        self.months = sorted(parse(text).days.months)
         self.cycle = GREGORIAN_CYCLE * len(self.months)
-        self._known: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._matching: dict[tuple[int, bool], int] = {}
 
     def period_of(self, day: int) -> int:
         today = date.fromordinal(day)
@@ -83,21 +88,54 @@ class CronDays(Months):
         return self.year + years, self.months[place]
 
     def offsets(self, first: date, length: int) -> Sequence[int]:
-        form = (first.weekday(), length)  # months of one form have the same matching days
-        if form not in self._known:
-            self._known[form] = tuple(
-                n for n in range(length) if self.rule.match_day(first.replace(day=n + 1))
-            )
-        return self._known[form]
+        return matching_days(self.text, first.weekday(), length)
+
+    def names(self, day: int) -> bool:
+        """Without the month's other days: it is asked for each clock change of a zone."""
+        today = date.fromordinal(day)
+        first, length = today.replace(day=1), monthrange(today.year, today.month)[1]
+        return today.month in self.months and today.day - 1 in self.offsets(first, length)
+
+    def in_year(self, year: int) -> list[int]:
+        """The matching days of a year."""
+        first = (year - self.year) * len(self.months)
+        return [day for n in range(len(self.months)) for day in self.days_in(first + n)]
+
+    def matching(self, year: int) -> int:
+        """How many days of a year match."""
+        form = (date(year, 1, 1).weekday(), isleap(year))
+        if form not in self._matching:
+            months = [(date(year, month, 1), monthrange(year, month)[1]) for month in self.months]
+            self._matching[form] = sum(len(self.offsets(*month)) for month in months)
+        return self._matching[form]
 
 
-class Cron(ByDays):
-    """The instants of a cron expression, by the clocks of a zone."""
+@lru_cache(maxsize=16384)
+def matching_days(text: str, first_weekday: int, length: int) -> tuple[int, ...]:
+    """Which days of such a month match, counted from 0; all months of one form have the same.
+
+    >>> matching_days("0 9 13 * */5", 1, 30)
+    (12,)
+    """
+    rule, number = parse(text).days, month_forms().index(first_weekday + 7 * (length - 28))
+    first = date(GREGORIAN_CYCLE + number // 12, number % 12 + 1, 1).toordinal()
+    return tuple(n for n in range(length) if rule.match_day(date.fromordinal(first + n)))
+
+
+class Cron(ByDays, ByYears):
+    """The instants of a cron expression, by the clocks of a zone.
+
+    They are counted by the years of the zone's calendar. On all days but those on which the clocks
+    change there are as many as the expression has times.
+    """
+
+    days: CronDays
 
     def __init__(self, start: datetime, text: str, zone: ZoneInfo) -> None:
         self.text, self.expression = text, parse(text)
         year = start.astimezone(zone).year
-        super().__init__(start, CronDays(year, self.expression.days), zone)
+        super().__init__(start, CronDays(year, text), zone)
+        self._known: dict[int, int] = {}
 
     def first_of(self, day: int, after: datetime) -> datetime | None:
         midnight, times = self._times_of(day)
@@ -109,81 +147,104 @@ class Cron(ByDays):
         index = bisect(times, (until - midnight) // SECOND)
         return midnight + times[index - 1] * SECOND if index else None
 
-    def count(self, after: datetime, until: datetime) -> int:
-        total = 0
-        after = max(after, self.start - TICK)
-        for day in self.days.onwards(self.local_day(after) - 1):
-            midnight, times = self._times_of(day)
-            if midnight > until:
-                break
-            begin = bisect(times, (after - midnight) // SECOND)
-            end = bisect(times, (until - midnight) // SECOND)
-            if begin < end:
-                total += end - begin
-                after = midnight + times[end - 1] * SECOND  # a shifted one may meet the next day's
-        return total
-
-    def nth(self, number: int) -> datetime | None:
-        after = self.start - TICK
-        for day in self.days.onwards(self.local_day(after)):
-            midnight, times = self._times_of(day)
-            begin = bisect(times, (after - midnight) // SECOND)
-            if begin + number <= len(times):
-                return midnight + times[begin + number - 1] * SECOND
-            if begin < len(times):
-                number -= len(times) - begin
-                after = midnight + times[-1] * SECOND
-        return None
-
     def soonest(self, number: int) -> datetime | None:
         try:
             return self.start + (number - 1) * MINUTE
         except OverflowError:
             return None
 
+    def year_of(self, moment: datetime) -> int:
+        """Of the day before: its instants may still be to come."""
+        return date.fromordinal(self.local_day(moment) - 1).year
+
+    def held(self, year: int) -> int:
+        like, _days = twin(year)
+        if like not in self._known:
+            usual, unusual = len(self.expression.times), self._unusual(like).values()
+            matching = self.days.matching(like)
+            self._known[like] = usual * (matching - len(unusual)) + sum(unusual)
+        return self._known[like]
+
+    def held_until(self, moment: datetime) -> int:
+        yesterday = self.local_day(moment) - 1
+        year = date.fromordinal(yesterday).year
+        usual = len(self.expression.times)
+        total = usual * bisect_left(self.days.in_year(year), yesterday)
+        total += sum(n - usual for day, n in self._unusual(year).items() if day < yesterday)
+        for day in range(yesterday, yesterday + 3):
+            if self.days.names(day):
+                midnight, times = self._times_of(day)
+                total += bisect(times, (moment - midnight) // SECOND)
+        return total
+
+    def pick(self, year: int, number: int) -> datetime | None:
+        usual, unusual = len(self.expression.times), self._unusual(year)
+        for day in self.days.in_year(year):
+            if number < (size := unusual.get(day, usual)):
+                midnight, times = self._times_of(day)
+                return midnight + times[number] * SECOND
+            number -= size
+        return None
+
+    def _unusual(self, year: int) -> dict[int, int]:
+        """The matching days of a year that have more or fewer instants than usual; how many."""
+        like, moved = twin(year)
+        sizes = {
+            day + moved: len(self._changed(day + moved, *change))
+            for day, *change in change_days(self.zone, like)
+        }
+        usual = len(self.expression.times)
+        return {day: n for day, n in sizes.items() if n != usual and self.days.names(day)}
+
     def _times_of(self, day: int) -> tuple[datetime, Sequence[int]]:
         """The day's midnight, and how many seconds after it the day's instants are."""
         midnight = datetime.combine(date.fromordinal(day), time(), self.zone)
         tomorrow = datetime.combine(date.fromordinal(day + 1), time(), self.zone)
-        if midnight.utcoffset() == tomorrow.utcoffset():
-            return midnight.astimezone(UTC), self.expression.times
-        return midnight.astimezone(UTC), changed_times(self.text, self.zone, day)
+        first, before, after = midnight.astimezone(UTC), midnight.utcoffset(), tomorrow.utcoffset()
+        if before == after or before is None or after is None:
+            return first, self.expression.times
+        change = turning(self.zone, first - DAY * SECOND, tomorrow.astimezone(UTC)) - first
+        return first, self._changed(day, change // SECOND, (after - before) // SECOND)
+
+    def _changed(self, day: int, change: int, shift: int) -> Sequence[int]:
+        times = changed_times(self.text, change, shift)
+        beyond = times[-1] - (DAY - shift) if times else -1  # from when tomorrow begins
+        if beyond >= 0 and self.days.names(day + 1) and beyond in self._times_of(day + 1)[1]:
+            return times[:-1]  # shifted into tomorrow, it meets what is there
+        return times
 
 
 @lru_cache(maxsize=1024)
-def changed_times(text: str, zone: ZoneInfo, day: int) -> tuple[int, ...]:
+def changed_times(text: str, change: int, shift: int) -> tuple[int, ...]:
     """The instants of a day with a clock change, in seconds after its midnight.
+
+    :param change: when the clocks change, in seconds after midnight.
+    :param shift: by how many seconds they go forward; negative: back.
 
     Brussels, 29 March 2026: 02:00 and 02:30 both happen at 03:00, when the change is over; in a
     rule of elapsed time nothing happens instead.
 
-    >>> day = date(2026, 3, 29).toordinal()
-    >>> changed_times("0,30 1-3 * * *", ZoneInfo("Europe/Brussels"), day)
+    >>> changed_times("0,30 1-3 * * *", 7200, 3600)
     (3600, 5400, 7200, 9000)
-    >>> changed_times("*/30 2 * * *", ZoneInfo("Europe/Brussels"), day)
+    >>> changed_times("*/30 2 * * *", 7200, 3600)
     ()
+
+    25 October: what happens from 02:00 to 03:00 happens once, or in a rule of elapsed time twice.
+
+    >>> changed_times("30 2,3 * * *", 10800, -3600)
+    (9000, 16200)
+    >>> changed_times("*/30 2 * * *", 10800, -3600)
+    (7200, 9000, 10800, 12600)
     """
     expression = parse(text)
-    midnight = datetime.combine(date.fromordinal(day), time())
-    base = midnight.replace(tzinfo=zone).astimezone(UTC)
-    found: set[datetime] = set()
-    for seconds in expression.times:
-        wall = midnight + seconds * SECOND
-        first, second = both_instants(wall, zone)
-        if expression.by_clock:
-            while second < first:  # left out: the first minute that exists again
-                wall += MINUTE
-                first, second = both_instants(wall, zone)
-            found.add(first)
-        elif first <= second:
-            found.update((first, second))
-    return tuple(sorted((instant - base) // SECOND for instant in found))
-
-
-def both_instants(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The first and the second instant that a naive wall time can mean.
-
-    Mostly the same; the second is earlier where a clock change leaves the time out (:pep:`495`).
-    """
-    aware = wall.replace(tzinfo=zone)
-    return aware.astimezone(UTC), aware.replace(fold=1).astimezone(UTC)
+    times, by_clock = expression.times, expression.by_clock
+    before = bisect_left(times, change)
+    if shift < 0:
+        again = before if by_clock else bisect_left(times, change + shift)
+        return (*times[:before], *(seconds - shift for seconds in times[again:]))
+    after = bisect_left(times, change + shift)
+    later = [seconds - shift for seconds in times[after:]]
+    if by_clock and before < after:
+        moved = -(-(change + shift) // 60) * 60 - shift  # the first whole minute that exists again
+        later = [moved, *later] if moved not in later[:1] else later
+    return (*times[:before], *later)

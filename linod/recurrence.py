@@ -1,7 +1,7 @@
 """When something happens: the rule :class:`Recurrence`. Pure: no clock, no database, no Django.
 
-The days are counted in :mod:`linod.calendars`, the instants in :mod:`linod.series` and
-:mod:`linod.cronrule`, the words are made in :mod:`linod.wording`.
+The days are counted in :mod:`linod.calendars`, the instants in :mod:`linod.series`,
+:mod:`linod.elapsed` and :mod:`linod.cronrule`, the words are made in :mod:`linod.wording`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.easter import easter
 
-from linod import calendars, cronrule, series, wording
+from linod import calendars, cronrule, elapsed, series, wording
 from linod.phrases import ENGLISH, Language
 from linod.rules import (
     BY_WALL_CLOCK,
@@ -270,7 +270,7 @@ class Recurrence:
             return series.WallClock(start, self._days(), clock_time, self.zone)
         step = self.every * STEPS[self.every_unit]
         if self.weekdays and self.weekdays != calendars.EVERY_DAY:
-            return series.ElapsedOnWeekdays(start, step, self.weekdays, self.zone)
+            return elapsed.ElapsedOnWeekdays(start, step, self.weekdays, self.zone)
         return series.Elapsed(start, step)
 
     def _days(self) -> calendars.Days:

@@ -6,22 +6,22 @@ Every series answers the same four questions in a bounded number of steps, where
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property, lru_cache
+from collections.abc import Iterable
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
-from linod.calendars import LAST_DAY, Days, weekday
+from linod.calendars import GREGORIAN_CYCLE, Days
+from linod.totals import Totals
+from linod.zonechanges import REGULAR, lost_days
 
 #: The resolution of time here: "before" means this much earlier.
 TICK = timedelta(microseconds=1)
 
+DAY = timedelta(days=1)
+
 #: Where time ends here: a month short of year 9999's end, so that no step leads beyond that.
 HORIZON = datetime(9999, 12, 1, tzinfo=UTC)
-
-#: How often a step may lead past the named weekdays before the rule counts as ended. A step of any
-#: number of hours comes back to the same hour of the week within 168.
-PATIENCE = 200
 
 
 class Series:
@@ -119,89 +119,71 @@ class Elapsed(Series):
         return max((moment - self.start) // self.step + 1, 0)
 
 
-class ElapsedOnWeekdays(Series):
-    """The instants of :class:`Elapsed` whose local day is one of the named weekdays."""
+class ByYears(Series):
+    """A series that is counted year by year: far away in as few steps as near by.
 
-    def __init__(
-        self, start: datetime, step: timedelta, weekdays: frozenset[int], zone: ZoneInfo
-    ) -> None:
-        self.start, self.weekdays, self.zone = start, weekdays, zone
-        self.grid = Elapsed(start, step)
+    Which years are meant is the series' own affair.
+    """
 
-    def after(self, moment: datetime) -> datetime | None:
-        found = self.grid.after(moment)
-        for _try in range(PATIENCE):
-            if found is None or self._allows(found):
-                return found
-            found = self.grid.after(self._opening(found) - TICK)
-        return None
+    #: Whether a year holds as many instants as its twins (:func:`linod.zonechanges.twin`).
+    repeats = True
 
-    def until(self, moment: datetime) -> datetime | None:
-        found = self.grid.until(moment)
-        for _try in range(PATIENCE):
-            if found is None or self._allows(found):
-                return found
-            found = self.grid.until(self._closing(found) - TICK)
-        return None
+    #: The last year that holds any.
+    last_year = MAXYEAR
+
+    def year_of(self, moment: datetime) -> int:
+        """The year up to which is counted: what the years before it hold is all <= ``moment``."""
+        raise NotImplementedError
+
+    def held(self, year: int) -> int:
+        """How many instants that year holds, whatever the start."""
+        raise NotImplementedError
+
+    def held_until(self, moment: datetime) -> int:
+        """How many instants of that year, and of the years after it, are <= ``moment``."""
+        raise NotImplementedError
+
+    def pick(self, year: int, number: int) -> datetime | None:
+        """Instant number 0, 1, 2, ... of that year; None where time ends."""
+        raise NotImplementedError
 
     def count(self, after: datetime, until: datetime) -> int:
-        total = 0
-        for first, end in self._windows(max(after, self.start)):
-            if first > until:
-                break
-            total += self.grid.count(max(after, first - TICK), min(until, end - TICK))
-        return total
+        return max(self.rank(until) - self.rank(after), 0)
 
     def nth(self, number: int) -> datetime | None:
-        for first, end in self._windows(self.start):
-            before = self.grid.rank(first - TICK)
-            here = self.grid.rank(end - TICK) - before
-            if number <= here:
-                return self.grid.nth(before + number)
-            number -= here
-        return None
+        found = self._totals.find(self._skipped + number - 1)
+        if found is None or (year := self._first_year + found[0]) > self.last_year:
+            return None
+        return self.pick(year, found[1])
 
-    def soonest(self, number: int) -> datetime | None:
-        return self.grid.nth(number)
+    def rank(self, moment: datetime) -> int:
+        """How many instants are <= ``moment``."""
+        return self._held_before(moment) - self._skipped if moment >= self.start else 0
 
-    def _allows(self, moment: datetime) -> bool:
-        return moment.astimezone(self.zone).weekday() in self.weekdays
+    def _held_before(self, moment: datetime) -> int:
+        years = self.year_of(moment) - self._first_year
+        return self._totals.before(years) + self.held_until(moment)
 
-    def _opening(self, moment: datetime) -> datetime:
-        """When a named weekday begins next; the moment's own day is none."""
-        today = moment.astimezone(self.zone).toordinal()
-        day = today + 1
-        while weekday(day) not in self.weekdays:
-            day += 1
-        edges = beginnings(self.zone, day)[::2]
-        if weekday(today - 1) in self.weekdays:
-            edges += beginnings(self.zone, today)[1::2]
-        return min(edge for edge in edges if edge > moment)
+    @cached_property
+    def _skipped(self) -> int:
+        """How many instants of the first year come before the start."""
+        return self._held_before(self.start - TICK)
 
-    def _closing(self, moment: datetime) -> datetime:
-        """When a named weekday last ended; the moment's own day is none."""
-        today = moment.astimezone(self.zone).toordinal()
-        day = today
-        while weekday(day - 1) not in self.weekdays:
-            day -= 1
-        edges = beginnings(self.zone, day)[::2]
-        if weekday(today + 1) in self.weekdays:
-            edges += beginnings(self.zone, today + 1)[1::2]
-        return max(edge for edge in edges if edge <= moment)
+    @cached_property
+    def _first_year(self) -> int:
+        return self.year_of(self.start - TICK)
 
-    def _windows(self, moment: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """The stretches of named weekdays around and after ``moment``: beginnings and ends."""
-        day = moment.astimezone(self.zone).toordinal() - 1
-        while True:
-            while weekday(day) not in self.weekdays:
-                day += 1
-            first = day
-            while weekday(day) in self.weekdays:
-                day += 1
-            if day > LAST_DAY:
-                return
-            edges = sorted(beginnings(self.zone, first) + beginnings(self.zone, day))
-            yield from zip(edges[::2], edges[1::2], strict=True)
+    @cached_property
+    def _totals(self) -> Totals:
+        years = self.last_year + 1 - self._first_year
+        if not self.repeats:
+            return Totals(self._held_in, years)
+        lead = max(REGULAR - self._first_year, 0)
+        return Totals(self._held_in, min(GREGORIAN_CYCLE, years - lead), lead)
+
+    def _held_in(self, places: range) -> Iterable[int]:
+        first = self._first_year
+        return map(self.held, range(first + places.start, first + places.stop))
 
 
 class ByDays(Series):
@@ -261,27 +243,33 @@ class WallClock(ByDays):
         return found if found <= until else None
 
     def count(self, after: datetime, until: datetime) -> int:
-        if not self._may_merge(after, until):
-            return max(self._rank(until) - self._rank(after), 0)
-        total = 0
-        while (found := self.after(after)) is not None and found <= until:
-            total, after = total + 1, found
-        return total
+        return max(self._rank(until) - self._rank(after), 0)
 
     def nth(self, number: int) -> datetime | None:
-        day = self.days.find(self._skipped + number - 1)
-        found = None if day is None else self._instant(day)
-        if found is not None and self._may_merge(self.start, found):
-            for _merged in range(number - self.count(self.start - TICK, found)):
-                found = None if found is None else self.after(found)
+        place = self._skipped + number - 1
+        found = self._instant_number(place)
+        while found is not None and (merged := self._merged(found)):
+            if (later := self._instant_number(place + merged)) == found:
+                break
+            found = later
         return found
+
+    def soonest(self, number: int) -> datetime | None:
+        try:
+            return self.start + (number - 3) * DAY  # clock changes bring two days nearer, at most
+        except OverflowError:
+            return None
 
     def _instant(self, day: int) -> datetime:
         wall = datetime.combine(date.fromordinal(day), self.clock_time, self.zone)
         return wall.astimezone(UTC)
 
+    def _instant_number(self, place: int) -> datetime | None:
+        day = self.days.find(place)
+        return None if day is None else self._instant(day)
+
     def _rank(self, moment: datetime) -> int:
-        """How many days have had their instant by then."""
+        """How many instants are <= ``moment``."""
         if moment < self.start:
             return 0
         today = self.local_day(moment)
@@ -289,49 +277,21 @@ class WallClock(ByDays):
         rank = self.days.days_before(first) - self._skipped
         for period in range(first, self.days.period_of(today + 1) + 1):
             rank += bisect_right(self.days.days_in(period), moment, key=self._instant)
-        return rank
+        return rank - self._merged(moment)
 
     @cached_property
     def _skipped(self) -> int:
         """How many days of period 0 come before the start."""
         return sum(self._instant(day) < self.start for day in self.days.days_in(0))
 
-    def _may_merge(self, earlier: datetime, later: datetime) -> bool:
-        """Whether the zone crossed the date line between: then a whole day does not exist.
+    def _merged(self, moment: datetime) -> int:
+        """How many days of the rule have had no instant of their own by then.
 
-        What should happen on that day is shifted by a day, and meets the next day's instant.
+        What should happen on a day that the zone left out is shifted by a day, and meets the next
+        day's instant.
         """
-        return abs(self._offset(later) - self._offset(earlier)) > timedelta(hours=20)
-
-    def _offset(self, moment: datetime) -> timedelta:
-        return moment.astimezone(self.zone).utcoffset() or timedelta(0)
-
-
-@lru_cache(maxsize=4096)
-def beginnings(zone: ZoneInfo, day: int) -> tuple[datetime, ...]:
-    """The instants at which the clocks of a zone pass into that day.
-
-    Mostly one. Where the clock went back across midnight there are three (into the day, back out
-    of it, into it again), as in St. John's until 2010:
-
-    >>> day = date(2010, 11, 7).toordinal()
-    >>> [f"{t:%H:%M}" for t in beginnings(ZoneInfo("America/St_Johns"), day)]
-    ['02:30', '02:31', '03:30']
-    """
-    midnight = datetime.combine(date.fromordinal(day), time(), zone)
-    first, second = midnight.astimezone(UTC), midnight.replace(fold=1).astimezone(UTC)
-    if second <= first or (second - TICK).astimezone(zone).toordinal() >= day:
-        return (first,)
-    return (first, _change_between(zone, first, second), second)
-
-
-def _change_between(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """The second at which the offset of a zone changes; there is one change in that time."""
-    offset = before.astimezone(zone).utcoffset()
-    while after - before > timedelta(seconds=1):
-        middle = (before + (after - before) / 2).replace(microsecond=0)
-        if middle.astimezone(zone).utcoffset() == offset:
-            before = middle
-        else:
-            after = middle
-    return after
+        return sum(
+            self.days.names(day) and self.days.names(day + 1)
+            for day in lost_days(self.zone)
+            if self.days.period_of(day) >= 0 and self.start <= self._instant(day) <= moment
+        )

@@ -28,6 +28,7 @@ from tests.house import Module, read_house
 FLOORS = {
     "calendars": 0,
     "cronrule": 0,
+    "elapsed": 0,
     "exceptions": 0,
     "framing": 0,
     "loglines": 0,
@@ -37,7 +38,9 @@ FLOORS = {
     "rowrules": 0,
     "rules": 0,
     "series": 0,
+    "totals": 0,
     "wording": 0,
+    "zonechanges": 0,
     "adoption": 1,
     "capture": 1,
     "choices": 1,

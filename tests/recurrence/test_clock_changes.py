@@ -9,7 +9,8 @@ import pytest
 
 from linod.recurrence import Recurrence
 from linod.rules import as_utc
-from linod.series import HORIZON, beginnings
+from linod.series import HORIZON
+from linod.zonechanges import beginnings
 from tests.recurrence.zones import changes, distinct_zones
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -122,7 +123,7 @@ def test_a_clock_that_goes_back_across_midnight_names_a_day_twice() -> None:
 
 
 def test_no_zone_leaves_out_a_time_on_both_sides_of_midnight() -> None:
-    """What :func:`linod.series.beginnings` takes for granted."""
+    """What :func:`linod.zonechanges.beginnings` takes for granted."""
     for key in distinct_zones():
         zone = ZoneInfo(key)
         for moment, _offset in changes(key)[1:]:
