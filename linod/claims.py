@@ -139,8 +139,8 @@ def _note_plan(using: str, candidate: Candidate) -> None:
         reason = _("one run for %(number)d instants") % {"number": decided.missed + 1}
         _note(using, Decision.Kind.COALESCED, candidate, reason)
     if decided.skipped:
-        reason = _("%(number)d skipped: missed instants are not made up")
-        _note(using, Decision.Kind.SKIPPED, candidate, reason % {"number": decided.skipped})
+        words = {"number": decided.skipped, "why": "; ".join(map(_, decided.why))}
+        _note(using, Decision.Kind.SKIPPED, candidate, _("%(number)d skipped: %(why)s") % words)
 
 
 def _note(using: str, kind: str, candidate: Candidate, reason: str) -> None:

@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 from linod import clock
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.models import BackgroundTask
+from linod.planning import comes_after
 from linod.recurrence import Recurrence
 from linod.status import moment_text
 from linod.wording import is_ambiguous, left_out
@@ -31,8 +32,6 @@ LONGEST = timedelta(days=3660)
 SINGLE_RUNS = 20
 #: The most lines that are printed.
 MAX_LINES = 1000
-
-TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, order=True)
@@ -97,8 +96,8 @@ def runs(task: BackgroundTask, now: datetime, until: datetime) -> Iterator[Comin
     if task.requested_at is not None:
         text = _("requested: as soon as possible")
         yield coming(now, f"{task.procedure}  {text}")
-    begin = _begin(task)
-    if begin is None:
+    after = comes_after(task, now)
+    if after is None:
         return
     try:
         rule = task.recurrence
@@ -106,21 +105,15 @@ def runs(task: BackgroundTask, now: datetime, until: datetime) -> Iterator[Comin
         text = _("cannot run: %s") % error.said(translation)
         yield coming(now, f"{task.procedure}  {text}")
         return
-    if begin < now and not task.disabled:
-        text = _("overdue since %s") % moment_text(begin)
+    if not task.disabled and task.next_run_at is not None and task.next_run_at < now:
+        text = _("overdue since %s") % moment_text(task.next_run_at)
         yield coming(now, f"{task.procedure}  {text}")
-    after = max(now, begin) - TICK
     number = rule.count(after, until)
     if number > SINGLE_RUNS:
         yield coming(*_summary(task, rule, after, until, number))
     else:
         for moment in rule.between(after, until, SINGLE_RUNS):
             yield coming(moment, f"{task.procedure}{shift_mark(rule, moment)}")
-
-
-def _begin(task: BackgroundTask) -> datetime | None:
-    """From when on its rule counts."""
-    return task.disabled_until if task.disabled else task.next_run_at
 
 
 def _summary(

@@ -18,6 +18,7 @@ from django.utils import timezone
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.planning import comes_after
 from linod.recent import first_id
 
 #: What the window shows of the past and of the future; together a day.
@@ -200,14 +201,13 @@ def _append(strokes: list[Stroke], x: float, width: float) -> None:
 
 
 def _plan(lane: Lane, task: BackgroundTask, window: Window) -> None:
-    begin = task.disabled_until if task.disabled else task.next_run_at
-    if begin is None or begin > window.end or not task.procedure.is_known:
+    after = comes_after(task, window.now)
+    if after is None or after > window.end or not task.procedure.is_known:
         return
     try:
         rule = task.recurrence
     except (InvalidRecurrence, MissingExtra):
         return  # the table of tasks says so
-    after = max(begin, window.now) - timedelta(microseconds=1)
     moments = rule.between(after, window.end, MARKS + 1)
     if len(moments) > MARKS:
         x = window.x(moments[0])

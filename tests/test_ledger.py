@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from linod import agenda, answers, claims, evidence, ledger
+from linod import agenda, answers, claims, evidence, forecast, ledger
 from linod.answers import NoMoment
 from linod.exceptions import UnknownProcedure
 from linod.history import Daemon, Decision, Job
@@ -251,6 +251,8 @@ def test_after_a_pause_that_ends_with_an_instant_the_next_one_comes() -> None:
     task.disable("on holiday", until=until)
     coming = why(task)[-1]
     assert coming.due_at == until + timedelta(days=1)
+    foretold = forecast.runs(task, NOON, until + timedelta(days=1))
+    assert [run.moment for run in foretold] == [coming.due_at]
     simulate("3 days")
     assert Job.objects.earliest("due_at").due_at == coming.due_at
 
@@ -515,9 +517,15 @@ def test_skipped_with_its_policy() -> None:
     task = daily(missed="once", missed_within=600)
     clock.move(to="2026-11-23 09:00")
     run_due_jobs()
-    answer = said(task, "2026-11-22 20:00")
-    assert (
-        answer == "skipped: it could not begin in time (1 skipped: missed instants are not made up)"
+    skipped = "skipped: it could not begin in time"
+    assert said(task, "2026-11-22 20:00") == (
+        f"{skipped} (1 skipped: due longer ago than missed_within allows)"
+    )
+    BackgroundTask.objects.update(missed="skip")
+    clock.move(to="2026-11-24 09:00")
+    run_due_jobs()
+    assert said(task, "2026-11-23 20:00") == (
+        f"{skipped} (1 skipped: missed instants are not made up)"
     )
 
 

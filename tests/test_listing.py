@@ -189,6 +189,14 @@ def test_a_task_that_will_be_enabled_runs_from_then_on() -> None:
     assert foretold(later, span=timedelta(days=2)) == ["2026-11-23 20:00:00  f"]
 
 
+def test_what_comes_with_the_end_of_a_pause_does_not_run() -> None:
+    with_it = datetime(2026, 11, 22, 19, tzinfo=UTC)
+    paused = task(disabled=True, disabled_until=with_it, next_run_at=None)
+    tomorrow = ["2026-11-23 20:00:00  f"]
+    assert foretold(paused, span=timedelta(days=2)) == tomorrow
+    assert foretold(paused, now=with_it) == tomorrow
+
+
 def test_a_rule_that_cannot_be_answered_is_told() -> None:
     broken = task()
     broken.every = 0

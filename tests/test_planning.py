@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linod import planning
-from linod.planning import PUNCTUAL, Plan, plan
+from linod.planning import BY_POLICY, PUNCTUAL, TOO_MANY, TOO_OLD, Plan, plan
 from linod.recurrence import Recurrence
 
 START = datetime(2026, 3, 28, 12, tzinfo=UTC)
@@ -34,16 +34,18 @@ def oracle(
     wanted = [each for each in passed if limit is None or now - each <= limit]
     too_old = len(passed) - len(wanted)
     if policy == "skip":
+        by_policy = (BY_POLICY,) if len(passed) > 1 else ()
         if newest_is_punctual and wanted:
-            return Plan(passed[-1], after_now, skipped=len(passed) - 1)
-        return Plan(None, after_now, skipped=len(passed))
+            return Plan(passed[-1], after_now, skipped=len(passed) - 1, why=by_policy)
+        return Plan(None, after_now, skipped=len(passed), why=(BY_POLICY,))
     if not wanted:
-        return Plan(None, after_now, skipped=len(passed))
+        return Plan(None, after_now, skipped=len(passed), why=(TOO_OLD,))
     if policy == "once":
         return Plan(passed[-1], after_now, missed=len(passed) - 1)
     surplus = max(len(wanted) - planning.KEPT, 0)
     kept = wanted[surplus:]
-    return Plan(kept[0], rule.next_after(kept[0]), skipped=too_old + surplus)
+    why = (TOO_OLD,) * (too_old > 0) + (TOO_MANY,) * (surplus > 0)
+    return Plan(kept[0], rule.next_after(kept[0]), skipped=too_old + surplus, why=why)
 
 
 @settings(max_examples=400, deadline=None)
@@ -107,15 +109,19 @@ def test_a_punctual_instant_simply_runs(policy: str) -> None:
 def test_over_sixty_seconds_late_is_missed_even_when_no_other_came() -> None:
     rule = every(300)
     assert plan(rule, START, at(61), "once", None) == Plan(START, at(300))
-    assert plan(rule, START, at(61), "skip", None) == Plan(None, at(300), skipped=1)
+    assert plan(rule, START, at(61), "skip", None) == Plan(
+        None, at(300), skipped=1, why=(BY_POLICY,)
+    )
     assert plan(rule, START, at(61), "all", None) == Plan(START, at(300))
-    assert plan(rule, START, at(61), "once", 60) == Plan(None, at(300), skipped=1)
+    assert plan(rule, START, at(61), "once", 60) == Plan(None, at(300), skipped=1, why=(TOO_OLD,))
 
 
 def test_a_later_instant_has_come_too() -> None:
     rule = every(10)
     assert plan(rule, START, at(35), "once", None) == Plan(at(30), at(40), missed=3)
-    assert plan(rule, START, at(35), "skip", None) == Plan(at(30), at(40), skipped=3)
+    assert plan(rule, START, at(35), "skip", None) == Plan(
+        at(30), at(40), skipped=3, why=(BY_POLICY,)
+    )
     assert plan(rule, START, at(35), "all", None) == Plan(START, at(10))
 
 
@@ -124,12 +130,16 @@ def test_a_week_down_runs_a_daily_task_once() -> None:
     now = START + timedelta(days=7, hours=12)
     expected = Plan(START + timedelta(days=7), START + timedelta(days=8), missed=7)
     assert plan(rule, START, now, "once", None) == expected
-    assert plan(rule, START, now, "once", 3600) == Plan(None, START + timedelta(days=8), skipped=8)
+    assert plan(rule, START, now, "once", 3600) == Plan(
+        None, START + timedelta(days=8), skipped=8, why=(TOO_OLD,)
+    )
 
 
 def test_all_keeps_a_thousand() -> None:
     decided = plan(every(1), START, at(10_000), "all", None)
-    assert decided == Plan(at(9001), at(9002), skipped=9001)
+    assert decided == Plan(at(9001), at(9002), skipped=9001, why=(TOO_MANY,))
+    decided = plan(every(1), START, at(10_000), "all", 3600)
+    assert decided == Plan(at(9001), at(9002), skipped=9001, why=(TOO_OLD, TOO_MANY))
 
 
 def test_nothing_comes_after_the_last() -> None:
@@ -137,4 +147,6 @@ def test_nothing_comes_after_the_last() -> None:
     for policy, due in (("once", at(20)), ("all", START)):
         assert plan(rule, START, at(1000), policy, None).due_at == due
     assert plan(rule, at(20), at(20), "once", None) == Plan(at(20), None)
-    assert plan(rule, START, at(1000), "skip", None) == Plan(None, None, skipped=3)
+    assert plan(rule, START, at(1000), "skip", None) == Plan(
+        None, None, skipped=3, why=(BY_POLICY,)
+    )

@@ -97,6 +97,9 @@ def test_no_plan_for_what_will_not_run() -> None:
 def test_a_pause_that_ends_shows_what_comes_after_it() -> None:
     found = lane(every_unit="hourly", disabled=True, disabled_until=NOW + 150 * MINUTE)
     assert spots(found.planned) == [(X_NOW + 60 * n, HOLLOW) for n in (3, 4, 5, 6)]
+    # What comes with its end is over when the task is enabled.
+    found = lane(every_unit="hourly", disabled=True, disabled_until=NOW + 180 * MINUTE)
+    assert spots(found.planned) == [(X_NOW + 60 * n, HOLLOW) for n in (4, 5, 6)]
 
 
 def test_the_scale_names_full_hours_of_the_sites_clock() -> None:
