@@ -14,13 +14,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from linod import clock, ledger
+from linod.capture import storable
 from linod.evidence import standing_of
 from linod.exceptions import LinodError, UnknownProcedure
 from linod.ledger import Answer
 from linod.models import BackgroundTask
 from linod.phrases import OneOf
 from linod.procedures import Procedures
-from linod.telling import Voice
+from linod.rules import EARLIEST
+from linod.series import HORIZON
+from linod.telling import Voice, shown_in
 from linod.terminal import visible
 from linod.wording import is_ambiguous
 
@@ -53,8 +56,10 @@ def find_tasks(using: str, name: str) -> list[BackgroundTask]:
     """
     rows = BackgroundTask.objects.using(using).order_by("seqno", "pk")
     number = re.fullmatch(r"#?(\d{1,18})", name)
+    # A terminal may give bytes that are no text: databases refuse to look for them.
+    text = storable(name)
     found = rows.filter(pk=int(number[1])) if number else rows.filter(
-        Q(procedure=name) | Q(name=name)
+        Q(procedure=text) | Q(name=text)
     )  # fmt: skip
     tasks = list(found[:MOST])
     if not tasks:
@@ -96,11 +101,17 @@ def _typed(text: str, zone: ZoneInfo, now: datetime) -> datetime:
             )
             raise NoMoment(message, text=text)
         typed = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        typed.astimezone(UTC)  # beyond the calendar there is no answer
+        if not is_answerable(typed):
+            raise ValueError("no row tells of it")
         return typed
-    except (ValueError, OverflowError):
+    except ValueError:
         message = gettext_noop("--at: %(text)r is no moment such as 20:00 or 2026-11-22T20:00")
         raise NoMoment(message, text=text) from None
+
+
+def is_answerable(moment: datetime) -> bool:
+    """Whether a moment (aware) is not so far away that the calendar ends beside it."""
+    return EARLIEST <= moment < HORIZON
 
 
 def _last(clock_time: time, zone: ZoneInfo, now: datetime) -> datetime:
@@ -119,7 +130,7 @@ def lines(task: BackgroundTask, voice: Voice, at: datetime | None, now: datetime
     standing = standing_of(task)
     words = standing.lack if standing.rule is None else standing.rule.describe(translation)
     yield f"{task}: {words} ({voice.zone.key})"
-    if at is not None and (note := _clock_note(at, voice)):
+    if at is not None and (note := clock_note(at)):
         yield note
     *past, coming = ledger.why(task, at and at.astimezone(UTC), now)
     for answer in past:
@@ -127,15 +138,17 @@ def lines(task: BackgroundTask, voice: Voice, at: datetime | None, now: datetime
     yield visible(_("next: %s") % _line(voice, coming.due_at, coming), in_lines=False)
 
 
-def _clock_note(typed: datetime, voice: Voice) -> str:
-    """Which moment is meant by a time that the clocks leave out, or show twice."""
-    if typed.tzinfo is not voice.zone:
-        return ""
+def clock_note(typed: datetime) -> str:
+    """Which moment is meant by a time that the clocks of its zone leave out, or show twice.
+
+    :param typed: aware; empty is the answer when its zone's clocks show it once.
+    """
+    zone = typed.tzinfo or UTC
     moment = typed.astimezone(UTC)
-    words = {"asked": f"{typed:%Y-%m-%d %H:%M:%S}", "moment": voice.moment(moment)}
-    if moment.astimezone(voice.zone).time() != typed.time():
+    words = {"asked": f"{typed:%Y-%m-%d %H:%M:%S}", "moment": shown_in(zone, moment)}
+    if moment.astimezone(zone).time() != typed.time():
         return _("a clock change leaves out %(asked)s: this is about %(moment)s") % words
-    if not is_ambiguous(moment, voice.zone):
+    if not is_ambiguous(moment, zone):
         return ""
     words["second"] = typed.replace(fold=1).isoformat()
     text = _("a clock change shows %(asked)s twice: this is about the first, not %(second)s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -73,6 +73,13 @@ def span(length: timedelta) -> str:
     return " ".join(unit % number for number, unit in found[:2] if number)
 
 
+def shown_in(zone: tzinfo, moment: datetime) -> str:
+    """A moment (aware) as the clocks of a zone show it; with its offset when they show it twice."""
+    local = moment.astimezone(zone)
+    text = f"{local:%Y-%m-%d %H:%M:%S}"
+    return f"{text} (UTC{local.isoformat()[-6:]})" if is_ambiguous(moment, zone) else text
+
+
 def either(who: str, named: str, unnamed: str) -> str:
     """The sentence that names who it was, or the one for when it was nobody in particular."""
     return named if who else unnamed
@@ -104,9 +111,7 @@ class Voice:
 
     def moment(self, moment: datetime) -> str:
         """A moment as the clocks of the task's zone show it."""
-        local = moment.astimezone(self.zone)
-        text = f"{local:%Y-%m-%d %H:%M:%S}"
-        return f"{text} (UTC{local.isoformat()[-6:]})" if is_ambiguous(moment, self.zone) else text
+        return shown_in(self.zone, moment)
 
     def end_of(self, rule: Recurrence) -> str:
         """Why nothing comes any more by a rule that has an end."""

@@ -495,8 +495,9 @@ def test_the_ledger_of_a_task_is_shown(boss: Client) -> None:
     html = text(boss.get(address("backgroundtask_why", task)))
     assert "<td>Repeat every</td>" in html
     assert "<td>arguments</td>" not in html
-    asked = boss.get(address("backgroundtask_why", task), {"at_0": "x", "at_1": "y"})
-    assert "Enter a valid date." in text(asked)
+    for date in ("x", "0001-01-01", "9999-12-31"):
+        asked = boss.get(address("backgroundtask_why", task), {"at_0": date, "at_1": "00:00"})
+        assert "Enter a valid date." in text(asked)
 
 
 def test_the_ledger_answers_why(boss: Client) -> None:
@@ -506,3 +507,31 @@ def test_the_ledger_answers_why(boss: Client) -> None:
     assert "the task is disabled by luc: the host moves" in bare(text(boss.get(url)))
     asked = boss.get(url, {"at_0": "2020-01-01", "at_1": "12:00"})
     assert "nothing was due" in bare(text(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "due_at", "note"),
+    [
+        (
+            ("2026-03-29", "02:30"),
+            datetime(2026, 3, 29, 1, 30, tzinfo=UTC),
+            "a clock change leaves out 2026-03-29 02:30:00: this is about 2026-03-29 03:30:00",
+        ),
+        (
+            ("2026-10-25", "02:30"),
+            datetime(2026, 10, 25, 0, 30, tzinfo=UTC),
+            "a clock change shows 2026-10-25 02:30:00 twice:"
+            " this is about the first, not 2026-10-25T02:30:00+01:00",
+        ),
+    ],
+)
+def test_why_at_a_time_of_a_clock_change_is_answered_as_by_the_command(
+    boss: Client, asked: tuple[str, str], due_at: datetime, note: str
+) -> None:
+    task = make()
+    add_job(task, due_at)
+    url = address("backgroundtask_why", task)
+    page = boss.get(url, dict(zip(("at_0", "at_1"), asked, strict=True)))
+    assert note in bare(text(page))
+    assert page.context["answers"][0]["headline"].startswith("succeeded")
+    assert "a clock change" not in text(boss.get(url, {"at_0": "2026-10-25", "at_1": "04:30"}))

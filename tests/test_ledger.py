@@ -1162,10 +1162,19 @@ def test_what_cannot_be_found_is_one_line_with_the_near_name() -> None:
         answers.answers("default", "#99999", None)
 
 
-@pytest.mark.parametrize("text", ["25:00", "yesterday", "2026-02-30 20:00", "20", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["25:00", "yesterday", "2026-02-30 20:00", "20", "", "0001-01-01T00:00Z", "9999-12-31 23:59"],
+)
 def test_what_is_no_moment_is_one_line(text: str) -> None:
     daily(name="send_summary")
     with pytest.raises(NoMoment, match="no moment such as 20:00 or 2026"):
         answers.answers("default", "send_summary", text)
     with pytest.raises(NoMoment, match="has no time of day"):
         answers.answers("default", "send_summary", "2026-11-22")
+
+
+@pytest.mark.parametrize("text", ["0002-01-01T00:00Z", "9999-11-30T23:59Z"])
+def test_the_farthest_moments_are_answered(text: str) -> None:
+    daily(name="send_summary")
+    assert "nothing" in answers.answers("default", "send_summary", text)

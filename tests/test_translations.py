@@ -345,6 +345,8 @@ PAGES: dict[str, Visit] = {
     "preview of nonsense": get(changelist(TASK, "preview/?every_unit=cron&every=1&cron=1")),
     "why": get(changelist(TASK, "TASK/why/")),
     "why at a moment": get(changelist(TASK, "TASK/why/?at_0=2020-01-01&at_1=12:00")),
+    "why at a time left out": get(changelist(TASK, "TASK/why/?at_0=2026-03-29&at_1=02:30")),
+    "why at a time shown twice": get(changelist(TASK, "TASK/why/?at_0=2026-10-25&at_1=02:30")),
     "history of a task": get(changelist(TASK, "TASK/history/")),
     "jobs": get(changelist("job")),
     "jobs of a day": get(changelist("job", "?task=TASK")),

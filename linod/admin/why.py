@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from linod import ledger
+from linod.answers import clock_note, is_answerable
 from linod.models import BackgroundTask
 from linod.status import moment_text
 from linod.telling import reason_of
@@ -19,17 +21,38 @@ from linod.telling import reason_of
 LINES = 50
 
 
+class ClockField(forms.SplitDateTimeField):
+    """A date and a time of the site's clocks, also one that they leave out or show twice."""
+
+    def compress(self, data_list: Any) -> datetime | None:
+        """As the command understands it: of the two the first, and shifted where there is none."""
+        zone = timezone.get_current_timezone()
+        with timezone.override(UTC):  # its clocks never change, so nothing is refused
+            typed = super().compress(data_list)
+        if typed is None:
+            return None
+        found = typed.replace(tzinfo=zone)
+        if not is_answerable(found):
+            raise forms.ValidationError(self.error_messages["invalid_date"], code="invalid_date")
+        return found
+
+
 class MomentForm(forms.Form):
     """The moment that somebody asks about; nothing: the last ones."""
 
-    at = forms.SplitDateTimeField(label=_("At"), required=False, widget=AdminSplitDateTime)
+    at = ClockField(label=_("At"), required=False, widget=AdminSplitDateTime)
 
 
 def answered(task: BackgroundTask, given: Mapping[str, str]) -> dict[str, Any]:
     """What the page shows: the form, the answers and the lines of the ledger."""
     form = MomentForm(given) if given else MomentForm()
     at = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
-    return {"form": form, "answers": answers(task, at), "decisions": decisions(task)}
+    return {
+        "form": form,
+        "note": "" if at is None else clock_note(at),
+        "answers": answers(task, at),
+        "decisions": decisions(task),
+    }
 
 
 def answers(task: BackgroundTask, at: datetime | None) -> list[dict[str, Any]]:
@@ -41,7 +64,7 @@ def answers(task: BackgroundTask, at: datetime | None) -> list[dict[str, Any]]:
             "detail": each.detail,
             "job": each.job,
         }
-        for each in ledger.why(task, at)
+        for each in ledger.why(task, at and at.astimezone(UTC))
     ]
 
 
