@@ -32,13 +32,19 @@ class Reloading:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.code = STOPPED
+        self._error: BaseException | None = None
+        self._reloader: autoreload.BaseReloader | None = None
         self._up = threading.Event()
         self._ended = threading.Event()
 
     def run(self) -> int:
-        """Serve until a signal; a change of the code replaces the process instead."""
+        """Serve until a signal; a change of the code replaces the process instead.
+
+        Raises what the daemon raises, such as :class:`django.db.Error`.
+        """
         os.environ[autoreload.DJANGO_AUTORELOAD_ENV] = "true"
         autoreload.file_changed.connect(refuse_broken, dispatch_uid="linod.reloading")
+        autoreload.autoreload_started.connect(self._watching)
         reason: object = None
         try:
             autoreload.run_with_reloader(self._serve)
@@ -54,13 +60,27 @@ class Reloading:
             logging.shutdown()
             arguments = autoreload.get_child_arguments()
             os.execv(arguments[0], arguments)
+        if self._error is not None:
+            raise self._error
         return self.code
 
     def _serve(self) -> None:
         try:
             self.code = asyncio.run(self._run())
+        except BaseException as error:  # noqa: BLE001 - run() raises it
+            self._error = error
         finally:
             self._ended.set()
+            self._end_watching()
+
+    def _watching(self, sender: autoreload.BaseReloader, **kwargs: Any) -> None:
+        self._reloader = sender
+        self._end_watching()
+
+    def _end_watching(self) -> None:
+        """Whichever comes later, the reloader's beginning or the daemon's end, calls in time."""
+        if self._ended.is_set() and self._reloader is not None:
+            self._reloader.stop()
 
     async def _run(self) -> int:
         asyncio.get_running_loop().call_soon(self._up.set)
