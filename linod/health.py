@@ -24,7 +24,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from linod import clock
+from linod import clock, transactions
 from linod.conf import config
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.history import Daemon
@@ -32,7 +32,6 @@ from linod.models import BackgroundTask
 from linod.procedures import Procedures
 from linod.status import distance_text
 from linod.sync import says_declared_wrongly
-from linod.transactions import first_line
 
 #: How many tasks of a kind are named.
 NAMED = 10
@@ -55,7 +54,7 @@ def refusal(using: str) -> str:
         connections[using].ensure_connection()
         executor = MigrationExecutor(connections[using])
     except OperationalError as error:
-        details = {"database": using, "error": first_line(error)}
+        details = {"database": using, "error": transactions.first_line(error)}
         return _("The database %(database)r does not answer: %(error)s") % details
     except (Error, ImproperlyConfigured) as error:
         return unusable(using, error)
@@ -69,8 +68,22 @@ def refusal(using: str) -> str:
 
 def unusable(using: str, error: BaseException) -> str:
     """What the database refused, in one line."""
-    details = {"database": using, "error": first_line(error)}
+    details = {"database": using, "error": transactions.first_line(error)}
     return _("The database %(database)r cannot be used: %(error)s") % details
+
+
+def excuse(error: BaseException, *, of_several: bool = False) -> str:
+    """Why a click came to nothing, for who clicked; empty when the same click would fail again.
+
+    :param of_several: it was about several rows, some of which may have been changed before.
+    """
+    if transactions.refuses_writes(error):
+        return _("The database takes no changes now. Try again later.")
+    if not transactions.is_passing(error):
+        return ""
+    if of_several:
+        return _("The database is busy; maybe not all of it was done. Try again.")
+    return _("The database is busy; nothing was done. Try again.")
 
 
 def findings(using: str) -> Iterator[Finding]:

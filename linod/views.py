@@ -15,7 +15,7 @@ from django.conf import global_settings, settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import Error
 from django.http import (
     Http404,
     HttpRequest,
@@ -33,7 +33,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
-from linod import clock, pacing, transactions
+from linod import clock, health, pacing
 from linod.conf import config
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
 from linod.history import Job
@@ -62,6 +62,22 @@ def for_viewers(view: View) -> View:
         response = view(request, *args, **kwargs)
         patch_cache_control(response, private=True, no_store=True)
         return response
+
+    return guarded
+
+
+def or_excuse(view: View) -> View:
+    """What the database does not do for now is told to who clicked."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except Error as error:
+            text = health.excuse(error)
+            if not text:
+                raise
+        return _answer(request, messages.ERROR, text)
 
     return guarded
 
@@ -212,6 +228,7 @@ def _script_data(request: HttpRequest, marks_: dict[str, str]) -> dict[str, Any]
 @csrf_protect
 @or_login
 @for_viewers
+@or_excuse
 def act(request: HttpRequest, task_id: int, action: str) -> HttpResponse:
     """Run now, take the request back, enable or disable a task."""
     if action not in ACTIONS:
@@ -224,10 +241,6 @@ def act(request: HttpRequest, task_id: int, action: str) -> HttpResponse:
         level, text = do(task, request.user)
     except (ChangedMeanwhile, InvalidRecurrence, MissingExtra) as error:
         level, text = messages.ERROR, f"{task}: {error.said(translation)}"
-    except OperationalError as error:
-        if not transactions.is_passing(error):
-            raise
-        level, text = messages.ERROR, _("The database is busy; nothing was done. Try again.")
     return _answer(request, level, text)
 
 
@@ -235,6 +248,7 @@ def act(request: HttpRequest, task_id: int, action: str) -> HttpResponse:
 @csrf_protect
 @or_login
 @for_viewers
+@or_excuse
 def cancel_job(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Ask a job to stop."""
     if not request.user.has_perm(CANCEL):

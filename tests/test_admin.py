@@ -17,7 +17,7 @@ import pytest
 from django.contrib.admin import ModelAdmin
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
-from django.db import connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -34,6 +34,7 @@ from linod.status import moment_text
 from tests.daemons import only_these_procedures
 from tests.people import ACTIONS, make
 from tests.people import person as anybody
+from tests.readonly import read_only
 
 pytestmark = pytest.mark.django_db
 
@@ -629,3 +630,86 @@ def test_moments_are_told_alike_on_every_page(boss: Client) -> None:
             reverse(f"admin:linod_{name}_change", args=[key]),
         ):
             assert text(boss.get(address)).count(told) >= 2, address
+
+
+# A database that takes no changes, or is busy
+
+NO_CHANGES = "The database takes no changes now. Try again later."
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_database_that_takes_no_changes_is_told_to_who_acts(boss: Client, action: str) -> None:
+    make()
+    task = make(disabled=action == "enable")
+    if action == "move_down":
+        make()
+    if action == "cancel_request":
+        task.request_run()
+    number = Decision.objects.count()
+    of_task = reverse("admin:linod_backgroundtask_act", args=[task.pk])
+    with read_only():
+        assert act(boss, action, task) == [NO_CHANGES]
+        entered = {"action": action, **ENTERED.get(action, {})}
+        response = boss.post(of_task, entered, follow=True)
+    assert response.redirect_chain == [(page(task), 302)]
+    assert NO_CHANGES in text(response)
+    assert Decision.objects.count() == number
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_takes_no_changes_is_told_about_a_job(boss: Client) -> None:
+    job = finished_job(make())
+    Job.objects.update(state="running", end_time=None)
+    with read_only():
+        for name in ("cancel", "again"):
+            url = reverse(f"admin:linod_job_{name}", args=[job.pk])
+            response = boss.post(url, follow=True)
+            assert response.redirect_chain == [(page(job), 302)]
+            assert NO_CHANGES in text(response)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_entered_stays_where_the_database_takes_no_changes(boss: Client) -> None:
+    task = make()
+    entered = form(boss, page(task)) | {"name": "gamma"}
+    with read_only():
+        html = text(boss.post(page(task), entered))
+        assert NO_CHANGES in errors(html)
+        token = "csrfmiddlewaretoken"
+        assert Form(html).values | {token: entered[token]} == entered
+        deletion = reverse("admin:linod_backgroundtask_delete", args=[task.pk])
+        response = boss.post(deletion, {"post": "yes"}, follow=True)
+        assert NO_CHANGES in text(response)
+    assert boss.post(page(task), entered).status_code == 302
+    task.refresh_from_db()
+    assert task.name == "gamma"
+
+
+def test_a_database_that_is_busy_is_told(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("database is locked")
+
+    task = make(disabled=True)
+    entered = form(boss, page(task)) | {"name": "gamma"}
+    monkeypatch.setattr(BackgroundTask, "enable", locked)
+    monkeypatch.setattr(BackgroundTask, "save", locked)
+    assert act(boss, "enable", task) == [
+        "The database is busy; maybe not all of it was done. Try again."
+    ]
+    html = text(boss.post(page(task), entered))
+    assert "The database is busy; nothing was done. Try again." in errors(html)
+
+
+def test_a_defect_is_no_excuse(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ProgrammingError("permission denied")
+
+    task = make(disabled=True)
+    entered = form(boss, page(task)) | {"name": "gamma"}
+    monkeypatch.setattr(BackgroundTask, "enable", fail)
+    monkeypatch.setattr(BackgroundTask, "save", fail)
+    with pytest.raises(ProgrammingError):
+        act(boss, "enable", task)
+    with pytest.raises(ProgrammingError):
+        boss.post(page(task), entered)

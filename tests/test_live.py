@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, ProgrammingError, connection, connections
 from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -36,6 +36,7 @@ from tests import settings
 from tests.daemons import only_these_procedures
 from tests.house import ROOT
 from tests.people import make, person
+from tests.readonly import read_only
 
 pytestmark = pytest.mark.django_db
 
@@ -381,6 +382,28 @@ def test_a_database_that_is_busy_is_told_in_one_line(
         "level": "error",
         "text": "The database is busy; nothing was done. Try again.",
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_takes_no_changes_is_told_to_who_clicks(boss: Client) -> None:
+    task, paused, asked = make(), make(disabled=True), make()
+    asked.request_run()
+    clicks = [(task, "run"), (task, "disable"), (paused, "enable"), (asked, "cancel")]
+    urls = [act_url(*click) for click in clicks]
+    urls += [reverse("linod:cancel_job", args=[make_job(task, Job.State.RUNNING).pk])]
+    with read_only():
+        answers = [boss.post(url, headers={"Accept": "application/json"}) for url in urls]
+    told = {"level": "error", "text": "The database takes no changes now. Try again later."}
+    assert [answer.json() for answer in answers] == [told] * 5
+
+
+def test_a_defect_is_no_excuse(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise ProgrammingError("permission denied")
+
+    monkeypatch.setattr(BackgroundTask, "enable", fail)
+    with pytest.raises(ProgrammingError):
+        boss.post(act_url(make(disabled=True), "enable"))
 
 
 # Cancelling a job

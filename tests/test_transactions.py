@@ -22,6 +22,7 @@ from django.db import (
 
 from linod import transactions
 from linod.history import Decision
+from tests.readonly import read_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -302,21 +303,13 @@ if connection.vendor == "mysql":
         connection.close()
 
 
-READ_ONLY = {
-    "sqlite": "PRAGMA query_only = 1",
-    "postgresql": "SET default_transaction_read_only = on",
-    "mysql": "SET SESSION TRANSACTION READ ONLY",
-}
-
-
 def test_a_database_that_takes_no_writes_may_take_them_later() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(READ_ONLY[connection.vendor])
-    try:
-        with pytest.raises(DatabaseError) as refused, transactions.write("default"):
-            note("dropped")
-    finally:
-        connection.close()  # the next one may write
+    with (
+        read_only(),
+        pytest.raises(DatabaseError) as refused,
+        transactions.write("default"),
+    ):
+        note("dropped")
     assert transactions.refuses_writes(refused.value)
     assert transactions.is_passing(refused.value)
 

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from linod import clock, pacing
+from linod.admin.excuses import or_excuse
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
 from linod.history import Decision
 from linod.models import BackgroundTask
@@ -93,6 +94,12 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]
         """The actions that this user may take: name and title of each."""
         return dict(self.get_action_choices(request, []))
 
+    @or_excuse(of_several=True)
+    def response_action(self, request: HttpRequest, queryset: Tasks) -> Any:
+        """As Django does."""
+        return super().response_action(request, queryset)
+
+    @or_excuse("../change/")
     def act_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """An action on one task, from its own page; the same actions, the same permissions."""
         task = self.get_object(request, object_id)

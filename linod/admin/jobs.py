@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy
 from linod import pacing
 from linod.admin import joblog
 from linod.admin.cells import as_json, job_state, job_state_text, span_text
+from linod.admin.excuses import or_excuse
 from linod.admin.joblist import HostFilter, JobChangeList, ProcedureFilter, TaskFilter
 from linod.admin.lists import ReadOnly
 from linod.history import Job
@@ -226,6 +227,7 @@ class JobAdmin(ReadOnly):
         answer["X-Content-Type-Options"] = "nosniff"
         return answer
 
+    @or_excuse("../change/")
     def cancel_view(self, request: HttpRequest, key: Any) -> HttpResponse:
         """Cancel the job: at once before it began, else it is asked to stop."""
         if request.method != "POST":
@@ -244,6 +246,7 @@ class JobAdmin(ReadOnly):
             self.message_user(request, said, messages.SUCCESS)
         return self._back(job)
 
+    @or_excuse("../change/")
     def again_view(self, request: HttpRequest, key: Any) -> HttpResponse:
         """Ask for another run of the job's task."""
         if request.method != "POST":

@@ -17,6 +17,9 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
     """A task; the version that was seen tells whether somebody changed it meanwhile."""
 
     procedure = forms.TypedChoiceField(label=_("Background procedure"), coerce=procedure_named)
+    #: Why the database does not take it now; set by the admin on a form that it shows again.
+    excuse = ""
+
     seen_version = forms.IntegerField(label=_("Version"), widget=forms.HiddenInput, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,6 +45,8 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.data = self.data.copy()
                 self.data[self.add_prefix("seen_version")] = str(self.instance.version)
             raise ValidationError(self._conflict(), code="changed_meanwhile")
+        if self.excuse:
+            raise ValidationError(self.excuse, code="not_taken")
         return cleaned
 
     def _conflict(self) -> str:

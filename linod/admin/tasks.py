@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -18,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from linod import clock, recent, urls
+from linod import clock, health, recent, urls
 from linod.admin import preview, why
 from linod.admin.actions import TaskActions, note
 from linod.admin.cells import (
@@ -30,6 +31,7 @@ from linod.admin.cells import (
     state_cell,
     task_kind,
 )
+from linod.admin.excuses import or_excuse
 from linod.admin.taskform import TaskForm
 from linod.admin.tasklist import ConditionFilter, TaskChangeList
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
@@ -276,11 +278,29 @@ class BackgroundTaskAdmin(TaskActions):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """A save that somebody forestalled is looked at again: the form then says so."""
+        """A save that came to nothing is looked at again: the form then says why."""
+        look = partial(super().changeform_view, request, object_id, form_url, extra_context)
         try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            return look()
         except ChangedMeanwhile:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            return look()
+        except Error as error:
+            text = health.excuse(error)
+            if not text:
+                raise
+            vars(request)["linod_excuse"] = text
+        return look()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`TaskForm`."""
+        form: Any = super().get_form(request, obj, *args, **kwargs)
+        form.excuse = vars(request).get("linod_excuse", "")
+        return form
+
+    @or_excuse("../change/")
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """As Django does."""
+        return super().delete_view(request, *args, **kwargs)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
