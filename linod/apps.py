@@ -55,5 +55,9 @@ def _sync_after_migrate(*, using: str, **kwargs: Any) -> None:
     from linod.models import BackgroundTask
     from linod.sync import sync
 
+    # Other apps may be migrated before linod is, or linod back to nothing; who flushes names none.
+    state = kwargs.get("apps")
+    if state is not None and "backgroundtask" not in state.all_models["linod"]:
+        return
     if using == config().DATABASE and router.allow_migrate_model(using, BackgroundTask):
         sync(using)

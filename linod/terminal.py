@@ -39,6 +39,12 @@ def occupy_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
+def escape_unsayable(stream: TextIO | None) -> None:
+    """What a standard stream's encoding cannot say is escaped, as it is on standard error."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 class Nowhere(io.StringIO):
     """What stands for ``sys.stdout`` or ``sys.stderr`` where Python found that stream closed."""
 
@@ -101,12 +107,15 @@ def shown(handler: Unheard) -> Iterator[None]:
 
 
 def let_go(*streams: TextIO | None) -> None:
-    """Flush; whoever read our output and went away is no error, also not at the very end."""
+    """Flush; whoever read our output and went away is no error, also not at the very end.
+
+    Nor is a disk that is full: an answer that did not fit was told of before.
+    """
     for stream in streams:
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
 
 

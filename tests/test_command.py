@@ -55,7 +55,7 @@ def linod(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[s
     return run(command(*arguments), env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run(command: list[str], env: dict[str, str], **more: Any) -> subprocess.CompletedProcess[str]:
+def run(command: list[Any], env: dict[str, str], **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, env=env, text=True, timeout=LIMIT, **more)
 
 
@@ -110,7 +110,9 @@ def job_of(task: BackgroundTask) -> Job:
         (["--lst"], "unrecognized arguments: --lst; did you mean --list?"),
         (["--heath"], "unrecognized arguments: --heath; did you mean --health?"),
         (["--forecast", "-1h"], "unrecognized arguments: -1h"),
+        (["--", "--list"], "unrecognized arguments: -- --list"),
         (["hello"], "unrecognized arguments: hello"),
+        (["two\nlines"], "unrecognized arguments: two\\x0alines"),
         (["--run"], "argument --run: expected one argument"),
         (["--list", "--once"], "argument --once: not allowed with argument -l/--list"),
         (["--health", "--run", "x"], "argument --run: not allowed with argument --health"),
@@ -170,6 +172,16 @@ def test_an_unapplied_migration_is_one_line(
     assert said.stderr.count("\n") == 1
 
 
+def test_others_are_migrated_before_linod_is_and_after_it_was(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    new = env | {"LINOD_TEST_DB": "sqlite", "LINOD_TEST_DB_NAME": str(tmp_path / "new")}
+    for arguments in (["contenttypes"], ["linod"], ["linod", "zero"]):
+        migrate = [sys.executable, "-m", "django", "migrate", "--verbosity=0", *arguments]
+        said = run(migrate, new, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
 def test_a_database_that_cannot_be_opened_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
     nowhere = {"LINOD_TEST_DB": "sqlite", "LINOD_TEST_DB_NAME": str(tmp_path / "no" / "where")}
     said = linod(env | nowhere, "--list")
@@ -187,7 +199,7 @@ def test_a_server_that_does_not_answer_is_one_line(env: dict[str, str], server: 
     assert said.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--once"], ["--run", "hello"]])
+@pytest.mark.parametrize("arguments", [[], ["--once"], ["--run", "hello"], ["--reload"]])
 def test_a_database_that_takes_no_writes_is_one_line(
     site: dict[str, str], arguments: list[str]
 ) -> None:
@@ -275,8 +287,16 @@ def test_a_reader_that_goes_away_is_no_trouble(site: dict[str, str]) -> None:
     with started(site, "--list", stdout=writing) as process:
         os.close(writing)
         _out, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+
+
+def test_an_answer_without_a_place_is_one_line(site: dict[str, str]) -> None:
+    with open("/dev/full", "w") as full:
+        said = run(command("--list"), site, stdout=full, stderr=subprocess.PIPE)
+    message = "CommandError: The answer could not be written: No space left on device\n"
+    assert (said.returncode, said.stderr) == (1, message)
 
 
 def test_forecast_and_health_answer(site: dict[str, str]) -> None:
@@ -309,6 +329,21 @@ def test_why_answers_and_refuses_in_one_line(site: dict[str, str]) -> None:
         assert (refused.returncode, refused.stdout) == (1, "")
         (line,) = refused.stderr.splitlines()
         assert words in line
+
+
+def test_answers_speak_the_terminals_encoding(site: dict[str, str]) -> None:
+    make("hello").disable("Überdruss")
+    said = linod(site | {"PYTHONIOENCODING": "ascii"}, "--why", "hello")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "the task is disabled: \\xdcberdruss (since" in said.stdout
+
+
+@pytest.mark.parametrize("option", ["--why", "--run"])
+def test_a_name_that_is_no_text_is_not_there(site: dict[str, str], option: str) -> None:
+    said = run([*command(option), b"\xff"], site, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert (said.returncode, said.stdout) == (1, "")
+    (line,) = said.stderr.splitlines()
+    assert re.fullmatch(r"CommandError: There is no .* '\\udcff'", line)
 
 
 def test_run_shows_the_job_and_succeeds(site: dict[str, str]) -> None:

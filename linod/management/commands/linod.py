@@ -79,6 +79,7 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run the command; what stands between here and the answer is one line on stderr."""
         terminal.occupy_closed_streams()
+        terminal.escape_unsayable(sys.stdout)
         try:
             super().run_from_argv(argv)
         except CommandError as error:
@@ -95,13 +96,17 @@ class Command(BaseCommand):
             terminal.let_go(sys.stdout, sys.stderr)
 
     def _explained(self, error: CommandError, argv: list[str]) -> str:
-        message = str(error).removeprefix("Error: ")
+        message = str(error)
+        if not message.startswith("Error: "):
+            return message
+        # What was typed is in it, line ends and all.
+        message = terminal.visible(message.removeprefix("Error: "), in_lines=False)
         options = list(self.create_parser(argv[0], argv[1])._option_string_actions)
         wrong = next((word for word in argv[2:] if word.partition("=")[0] in message), "")
         near = difflib.get_close_matches(wrong.partition("=")[0], options, n=1)
-        # Two letters are near to anything: "-1h" is no "-h".
-        hint = near and message.startswith("unrecognized") and near[0].startswith("--")
-        if not hint:
+        # Two letters are near to anything: "-1h" is no "-h", and "--" no "--at".
+        is_hint = near and near[0].startswith("--") and wrong != "--"
+        if not (is_hint and message.startswith("unrecognized")):
             return message
         return _("%(message)s; did you mean %(near)s?") % {"message": message, "near": near[0]}
 
@@ -113,7 +118,7 @@ class Command(BaseCommand):
             raise CommandError(". ".join(filter(None, (serious[0].msg, serious[0].hint))))
         for name in ("supervisor", "systemd"):
             if options[name]:
-                self.stdout.write(getattr(deployment, name)(deployment.this_deployment()))
+                self._say(getattr(deployment, name)(deployment.this_deployment()))
                 return
         if options["log_server_only"]:
             self._serve_log()
@@ -134,18 +139,18 @@ class Command(BaseCommand):
 
     def _answer(self, using: str, options: dict[str, Any]) -> int:
         if options["list"]:
-            self.stdout.write(listing.listing(using, for_programs=options["json"]))
+            self._say(listing.listing(using, for_programs=options["json"]))
             if absent := listing.without_task(using):
                 self.stderr.write(_("No task yet, the daemon makes it: %s") % ", ".join(absent))
             if disabled := listing.disabled(using):
                 self.stderr.write(_("Disabled, so not in the list: %s") % ", ".join(disabled))
         elif options["why"] is not None:
-            self.stdout.write(answers.answers(using, options["why"], options["at"]))
+            self._say(answers.answers(using, options["why"], options["at"]))
         elif options["forecast"] is not None:
-            self.stdout.write(forecast.forecast(using, options["forecast"]))
+            self._say(forecast.forecast(using, options["forecast"]))
         elif options["health"]:
             findings = list(health.findings(using))
-            self.stdout.write("\n".join(map(str, findings)))
+            self._say("\n".join(map(str, findings)))
             return int(not all(finding.is_well for finding in findings))
         elif options["run"] is not None:
             task = foreground.find_task(using, options["run"])
@@ -158,6 +163,16 @@ class Command(BaseCommand):
             daemon = Daemon(once=options["once"], log_server=log_server, companions=companions)
             return self._serve(daemon, once=options["once"], reload=options["reload"])
         return STOPPED
+
+    def _say(self, text: str) -> None:
+        """Write an answer; that nobody reads on is no error, that there is no place for it is."""
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdout.write(text)
+                self.stdout.flush()
+        except OSError as error:
+            message = _("The answer could not be written: %s") % error.strerror
+            raise CommandError(message) from error
 
     def _serve(self, daemon: Daemon, *, once: bool, reload: bool) -> int:
         connections.close_all()
