@@ -223,6 +223,9 @@ class Daemon:
                     "state": DaemonRow.State.RUNNING,
                 },
             )
+        logger.info("Start the background tasks runner using %s...", logger)
+        if self.settings.LOG_DIR is None and not self.once:
+            logger.info("No log server because no folder is named for it (LINOD['LOG_DIR'])")
         logger.info(
             "Start linod %s: %d procedures, at most %d jobs at a time",
             linod.__version__,

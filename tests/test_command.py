@@ -23,6 +23,7 @@ from django.db import ProgrammingError, connection
 
 from linod import clock, foreground, health, reloading
 from linod.history import Daemon, Decision, Job
+from linod.management.commands.linod import Command
 from linod.models import BackgroundTask
 from tests.daemons import wait_until
 
@@ -232,6 +233,12 @@ def test_list_prints_and_does_nothing(site: dict[str, str]) -> None:
     assert list(BackgroundTask.objects.values()) == before
     assert not Daemon.objects.exists()
     assert not Job.objects.exists()
+
+
+def test_the_help_says_what_it_always_said() -> None:
+    parser = Command().create_parser("manage.py", "linod")
+    assert parser.description == "Run a Lino daemon for this site."
+    assert "-l, --list            Just list the jobs, don't run them." in parser.format_help()
 
 
 def test_list_as_json(site: dict[str, str]) -> None:
@@ -489,6 +496,7 @@ def test_once_takes_what_is_due(site: dict[str, str]) -> None:
     assert said.returncode == 0
     assert said.stdout == ""
     assert said.stderr.count("Start linod") == 1
+    assert "No log server" not in said.stderr  # nobody expects one of it
     assert said.stderr.count("INFO Good bye") == 1
     assert job_of(task).state == "succeeded"
 
@@ -518,7 +526,12 @@ def test_the_daemon_speaks_once_and_ends_by_a_signal(site: dict[str, str], loggi
         lines.join(LIMIT)
     assert healthy.returncode == 0
     assert healthy.stdout.startswith("ok: the daemon ")
-    for text in ("Start linod", "Start Background task", "heard as well", "linod has stopped"):
+    once = (
+        "Start the background tasks runner using <Logger linod (",
+        "No log server because no folder is named for it (LINOD['LOG_DIR'])",
+        "Start linod", "Start Background task", "heard as well", "linod has stopped",
+    )  # fmt: skip
+    for text in once:
         assert lines.count(text) == 1, lines.seen
     assert lines.count("SITE ") == (len(lines.seen) if logging == "1" else 0)
     assert linod(site, "--health").returncode == 1

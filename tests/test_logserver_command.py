@@ -48,7 +48,10 @@ def test_the_daemon_writes_the_site_s_log(site: dict[str, str], folder: Path, pa
         assert "from the shell" in messages_in(path)
         process.send_signal(signal.SIGHUP)
         end(process)
-    assert messages_in(path)[-1] == "linod has stopped"
+    messages = messages_in(path)
+    assert any(message.startswith("Start the background tasks runner") for message in messages)
+    assert messages[-1] == "linod has stopped"
+    assert not any("No log server" in message for message in messages)
     assert sorted(each.name for each in folder.iterdir()) == ["lino.log", "linod.lock"]
 
 
@@ -98,7 +101,7 @@ def test_the_daemon_without_log_server(site: dict[str, str], folder: Path) -> No
     with started(site, "--no-log-server") as process:
         task.request_run()
         wait_until(lambda: task.jobs.ended().count(), "the job runs without it")
-        end(process)
+        end(process)  # that there is no log server needs no reason: it was asked for
     assert not folder.exists()
     assert "Good bye" in task.jobs.get().message  # capturing needs no log server
 
