@@ -15,7 +15,7 @@ class LinodConfig(AppConfig):
     """``INSTALLED_APPS = [..., "linod"]``."""
 
     name = "linod"
-    verbose_name = _("linod: background tasks")
+    verbose_name = _("Lino daemon")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -19,6 +19,7 @@ from linod import asking, clock, signals, transactions
 from linod.arguments import ArgumentsField
 from linod.bulk import Mismatch
 from linod.choices import LogLevels
+from linod.columns import LARGEST
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence
 from linod.fields import ProcedureField
 from linod.history import Daemon, Decision, Job, JobLog, name_of
@@ -93,10 +94,14 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         help_text=_("What the procedure finds in ar.arguments."),
     )
     log_level = models.CharField(
-        _("Logging level"), max_length=10, choices=LogLevels.as_choices(), default="INFO"
+        _("Logging level"),
+        max_length=10,
+        choices=LogLevels.as_choices(),
+        default="INFO",
+        help_text=_("The logging level to apply when running this task."),
     )
     disabled = models.BooleanField(
-        _("Disabled"), default=False, help_text=_("Whether the task is left out.")
+        _("Disabled"), default=False, help_text=_("Tells whether the task should be ignored.")
     )
     disabled_until = models.DateTimeField(_("Disabled until"), null=True, blank=True)
     disabled_reason = models.TextField(_("Why disabled"), blank=True)
@@ -139,9 +144,20 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
         editable=False,
         related_name="+",
     )
-    last_start_time = models.DateTimeField(_("Started at"), null=True, blank=True, editable=False)
+    last_start_time = models.DateTimeField(
+        _("Started at"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Tells at what time exactly this job started."),
+    )
     last_end_time = models.DateTimeField(_("Ended at"), null=True, blank=True, editable=False)
-    message = models.TextField(_("Logged messages"), blank=True, editable=False)
+    message = models.TextField(
+        _("Logged messages"),
+        blank=True,
+        editable=False,
+        help_text=_("Stores information about the job, mostly logs."),
+    )
     failures = models.PositiveIntegerField(_("Failures in a row"), default=0, editable=False)
     version = models.PositiveIntegerField(default=0, editable=False)
 
@@ -383,6 +399,26 @@ class BackgroundTask(Tracked, Sequenced, RecurrenceSet):
             let_go = waited_for if waited_for != row.next_run_at else None
             self._note(Decision.Kind.ENABLED, user, due_at=let_go, reason=reason)
         self.reread()
+
+    def duplicate(self, user: Any = None) -> BackgroundTask:
+        """Make a copy that stands behind this task and is disabled: two of a kind would both run.
+
+        It has all that people have said in this task's row, and nothing of what linod has noted.
+        """
+        using = self._using()
+        with transactions.write(using):
+            row = self._row(using).first()
+            if row is None:
+                raise self._gone()
+            said = {field.name for field in self._meta.concrete_fields} - ENGINE_FIELDS - {"id"}
+            copy = type(self)(**{name: getattr(row, name) for name in said})
+            copy.seqno = min(row.seqno + 1, LARGEST)
+            copy.disabled, copy.disabled_until = True, None
+            copy.disabled_reason = gettext("a copy of %s") % row
+            copy.save(using=using)
+            copy.renumber_siblings()
+            copy._note(Decision.Kind.DISABLED, user, reason=copy.disabled_reason)
+        return copy
 
     def _switch(self, using: str, **values: Any) -> None:
         if not self._row(using).update(version=models.F("version") + 1, **values):

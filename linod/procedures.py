@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
+from django.utils.translation import gettext_lazy as _
+
 from linod.capture import storable
 from linod.choices import ChoiceList, Recurrences
 from linod.exceptions import (
@@ -151,9 +153,9 @@ def _takes_request(func: Callable[..., Any], name: str) -> bool:
 class Procedures(ChoiceList):
     """The background procedures of this site, in the order of their declaration."""
 
-    verbose_name = "Background procedure"
-    verbose_name_plural = "Background procedures"
-    columns = (*ChoiceList.columns, ("suggested_recurrency", "Suggested recurrency"))
+    verbose_name = _("Background procedure")
+    verbose_name_plural = _("Background procedures")
+    columns = (*ChoiceList.columns, ("suggested_recurrency", _("Suggested recurrency")))
     registry: ClassVar[dict[str, Procedure]] = {}
 
     @classmethod

@@ -22,7 +22,7 @@ class RunJob:
     """
 
     label = _("Run now")
-    help_text = _("Ask the daemon to run this task as soon as possible.")
+    help_text = _("Manually run this task immediately.")
     permission = "linod.run_backgroundtask"
 
     @classmethod

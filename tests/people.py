@@ -16,6 +16,7 @@ ACTIONS = {
     "enable": "change_backgroundtask",
     "disable": "change_backgroundtask",
     "pause_until": "change_backgroundtask",
+    "duplicate": "add_backgroundtask",
     "move_up": "change_backgroundtask",
     "move_down": "change_backgroundtask",
 }

@@ -239,11 +239,11 @@ def test_actions_work_for_whom_they_belong(action: str, permission: str) -> None
         make()
     if action == "cancel_request":
         task.request_run()
-    before = BackgroundTask.objects.filter(pk=task.pk).values().get()
-    number = Decision.objects.count()
+    rows = BackgroundTask.objects.order_by("pk").values()
+    before, number = list(rows), Decision.objects.count()
     client = person("view_backgroundtask", permission)
     act(client, action, task)
-    after = BackgroundTask.objects.filter(pk=task.pk).values().get()
+    after = list(rows.all())
     assert (after != before) == (ACTIONS[action] == permission)
     assert [line.who for line in Decision.objects.order_by("id")[number:]] == (
         ["robin"] if ACTIONS[action] == permission else []
@@ -340,6 +340,32 @@ def test_moves_keep_the_order_among_themselves(
     assert lines() == [("edited", words, "boss")] * moved
 
 
+def test_copies_stand_behind_their_tasks_and_wait_for_their_people(boss: Client) -> None:
+    one, two = make(name="a", arguments={"days": 7}), make(name="b", procedure="g")
+    said = "2 tasks were duplicated. The copies are disabled: change them, then enable them."
+    assert act(boss, "duplicate", one, two) == [said]
+    tasks = list(BackgroundTask.objects.order_by("seqno", "id"))
+    assert [task.name for task in tasks] == ["a", "a", "b", "b"]
+    assert [task.disabled for task in tasks] == [False, True, False, True]
+    assert lines() == [
+        ("disabled", f"a copy of {one}", "boss"), ("disabled", f"a copy of {two}", "boss"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["list", "page"])
+def test_of_one_task_the_copy_is_shown(boss: Client, where: str) -> None:
+    task = make()
+    url = reverse("admin:linod_backgroundtask_act", args=[task.pk]) if where == "page" else TASKS
+    answer = boss.post(url, {"action": "duplicate", "_selected_action": task.pk})
+    copy = BackgroundTask.objects.exclude(pk=task.pk).get()
+    assert answer.headers["Location"] == page(copy)
+    html = text(boss.get(page(copy)))
+    assert "1 task was duplicated. The copy is disabled: change it, then enable it." in html
+    assert boss.post(page(copy), form(boss, page(copy)) | {"disabled": ""}).status_code == 302
+    copy.refresh_from_db()
+    assert (copy.disabled, copy.next_run_at) == (False, task.next_run_at)
+
+
 # The form
 
 
@@ -389,26 +415,28 @@ def test_a_number_makes_room(boss: Client) -> None:
 
 
 def test_procedures_are_those_that_are_declared(boss: Client) -> None:
-    task = make()
-    html = text(boss.get(page(task)))
+    url = reverse("admin:linod_backgroundtask_add")
+    html = text(boss.get(url))
     select = html[html.index('<select name="procedure"') :].partition("</select>")[0]
     assert re.findall(r'value="(\w+)"', select) == ["f", "g"]
-    refused = boss.post(page(task), form(boss, page(task)) | {"procedure": "h"})
+    refused = boss.post(url, form(boss, url) | {"procedure": "h"})
     assert errors(text(refused)) == [
         "Select a valid choice. h is not one of the available choices."
     ]
 
 
-def test_an_unknown_procedure_can_be_kept_and_left(boss: Client) -> None:
-    task = make(procedure="gone")
+@pytest.mark.parametrize(
+    ("name", "about"), [("f", "Do nothing."), ("g", ""), ("gone", "Unknown procedure")]
+)
+def test_a_task_keeps_its_procedure(boss: Client, name: str, about: str) -> None:
+    task = make(procedure=name)
+    assert f'{name} <span class="linod-quiet">{about}</span>' in text(boss.get(page(task)))
     values = form(boss, page(task))
-    assert values["procedure"] == "gone"
-    assert boss.post(page(task), values | {"every": "3"}).status_code == 302
+    assert "procedure" not in values
+    saved = boss.post(page(task), values | {"every": "3", "procedure": "g" if name == "f" else "f"})
+    assert saved.status_code == 302
     task.refresh_from_db()
-    assert (task.procedure.name, task.every) == ("gone", 3)
-    boss.post(page(task), form(boss, page(task)) | {"procedure": "f"})
-    task.refresh_from_db()
-    assert task.procedure.name == "f"
+    assert (task.procedure.name, task.every) == (name, 3)
 
 
 #: What JSON's reader lets pass, or gives up on, and what the form says.

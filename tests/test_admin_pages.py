@@ -23,6 +23,7 @@ from linod.models import BackgroundTask
 from linod.procedures import declare
 from linod.recurrence import Recurrence
 from tests.daemons import only_these_procedures
+from tests.people import person
 from tests.test_admin import TASKS, act, bare, make, text
 
 pytestmark = pytest.mark.django_db
@@ -110,6 +111,53 @@ def test_keys_tell_when_jobs_were_made() -> None:
     assert recent.made_at(job.pk) >= before - timedelta(seconds=1)
     assert recent.first_id(before - timedelta(seconds=1)) < job.pk
     assert recent.made_at(recent.first_id(before)) <= before
+
+
+# What there is to begin with
+
+
+def test_the_procedures_are_shown_with_what_they_do(boss: Client) -> None:
+    declare(lambda: None, "g", every_unit="secondly", every=300, aliases=("former",))
+    declare(tidy, every_unit="daily")
+    for name in ("f", "g", "former", "gone"):
+        make(procedure=name)
+    page = text(boss.get(reverse("admin:linod_backgroundtask_procedures")))
+    html = page[page.index('<table class="linod-table">') :].partition("</table>")[0]
+    rows = [re.findall("<t[dh][^>]*>(.*?)</t[dh]>", row) for row in html.split("<tr>")[1:]]
+    assert [[bare(cell) for cell in row] for row in rows] == [
+        ["Background procedure", "What it does", "Suggested recurrency", "Background tasks"],
+        ["f", "", "every=1, every_unit=never", "1"],
+        ["g", "", "every=300, every_unit=secondly", "2"],
+        ["tidy", "Put things in their places.", "every=1, every_unit=daily", "0"],
+    ]
+
+
+def tidy() -> None:
+    """Put things in their places."""
+
+
+def test_what_is_disabled_is_told_first(boss: Client) -> None:
+    index = reverse("admin:app_list", args=["linod"])
+    make()
+    assert "disabled" not in text(boss.get(index))
+    make(disabled=True)
+    html = text(boss.get(index))
+    assert f'<a href="{TASKS}?disabled__exact=1">1 background task is disabled</a>: f</li>' in html
+    for _number in range(5):
+        make(disabled=True)
+    html = text(boss.get(index))
+    assert "6 background tasks are disabled</a>: f, f, f, f, f, ...</li>" in html
+    assert len(boss.get(f"{TASKS}?disabled__exact=1").context["cl"].result_list) == 6
+
+
+@pytest.mark.parametrize("permission", ["view_job", "view_backgroundtask", "change_backgroundtask"])
+def test_who_may_see_no_tasks_is_told_of_none(permission: str) -> None:
+    make(disabled=True)
+    client = person(permission, is_staff=True)
+    index = text(client.get(reverse("admin:app_list", args=["linod"])))
+    found = client.get(reverse("admin:linod_backgroundtask_procedures"))
+    told = ("is disabled" in index, "procedures/" in index, found.status_code == 200)
+    assert told == (3 * (permission != "view_job",))
 
 
 # What lists cost
@@ -332,10 +380,10 @@ def test_a_page_has_the_buttons_that_fit(boss: Client) -> None:
         return re.findall(r'<button name="action" value="(\w+)">', html)
 
     task = make()
-    assert buttons(task) == ["run_now", "disable", "pause_until"]
+    assert buttons(task) == ["run_now", "disable", "pause_until", "duplicate"]
     task.request_run()
     task.disable("x")
-    assert buttons(task) == ["cancel_request", "enable"]
+    assert buttons(task) == ["cancel_request", "enable", "duplicate"]
 
 
 # A job's page and what it answers

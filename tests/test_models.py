@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.core.exceptions import ValidationError
@@ -21,7 +22,8 @@ from django.db.models.signals import post_save, pre_save
 from django.forms import modelform_factory
 from django.test.utils import CaptureQueriesContext
 
-from linod import Procedures, alerts, clock, signals
+from linod import LogLevels, Procedures, alerts, clock, signals
+from linod.columns import LARGEST
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, UnknownProcedure
 from linod.history import Decision, Job, JobLog, time_ordered_uuid
 from linod.models import BackgroundTask
@@ -222,6 +224,43 @@ def test_a_form_that_changes_nothing_has_changed_nothing() -> None:
     form.save()
     assert stored(task).version == 0
     assert ledger(task) == []
+
+
+# What it is called
+
+
+#: As people know it: the label of each field, and what helps with some of them.
+LABELS = {
+    "seqno": "No.", "procedure": "Background procedure", "name": "Name",
+    "log_level": "Logging level", "disabled": "Disabled", "last_start_time": "Started at",
+    "last_end_time": "Ended at", "message": "Logged messages", "requested_at": "Requested at",
+    "every_unit": "Recurrence", "every": "Repeat every", "positions": "Positions",
+    "max_events": "Number of events", "start_date": "Start date", "start_time": "Start time",
+    "end_date": "End date", "end_time": "End time", "monday": "Monday", "sunday": "Sunday",
+}  # fmt: skip
+HELP = {
+    "log_level": "The logging level to apply when running this task.",
+    "disabled": "Tells whether the task should be ignored.",
+    "last_start_time": "Tells at what time exactly this job started.",
+    "message": "Stores information about the job, mostly logs.",
+}
+
+
+def test_labels_and_helps_are_those_that_people_know() -> None:
+    fields: dict[str, Any] = {f.name: f for f in BackgroundTask._meta.concrete_fields}
+    assert {name: str(fields[name].verbose_name) for name in LABELS} == LABELS
+    assert {name: str(fields[name].help_text) for name in HELP} == HELP
+    names = [
+        (BackgroundTask._meta.verbose_name, BackgroundTask._meta.verbose_name_plural),
+        (Procedures.verbose_name, Procedures.verbose_name_plural),
+        (LogLevels.verbose_name, LogLevels.verbose_name_plural),
+    ]
+    assert [(str(one), str(many)) for one, many in names] == [
+        ("Background task", "Background tasks"),
+        ("Background procedure", "Background procedures"),
+        ("Logging level", "Logging levels"),
+    ]
+    assert str(apps.get_app_config("linod").verbose_name) == "Lino daemon"
 
 
 # Saving
@@ -476,6 +515,44 @@ def test_a_copy_is_a_row_of_its_own() -> None:
     shallow.every = 9
     shallow.save()
     assert stored(task).every == 9
+
+
+def test_a_duplicate_has_what_people_said_and_waits(held: Clock) -> None:
+    robin = get_user_model().objects.create_user("robin")
+    task = make(every_unit="daily", arguments={"days": [7]}, log_level="ERROR", monday=True)
+    task.disable("a pause", until=NOW + timedelta(days=1))
+    following = make()
+    BackgroundTask.objects.filter(pk=task.pk).update(
+        requested_at=NOW, requested_by=robin, last_start_time=NOW, last_end_time=NOW, failures=2,
+        message="a log", retry_delay=5.0,
+    )  # fmt: skip
+    task.name = "not saved"
+    twin = task.duplicate(user=robin)
+    assert [t.pk for t in BackgroundTask.objects.all()] == [task.pk, twin.pk, following.pk]
+    rows = BackgroundTask.objects.in_bulk()
+    own = {"id", "seqno", "disabled_until", "disabled_reason", "version", "requested_at",
+           "requested_by", "last_start_time", "last_end_time", "failures", "message"}  # fmt: skip
+    assert own == {
+        field.name
+        for field in BackgroundTask._meta.concrete_fields
+        if getattr(rows[task.pk], field.name) != getattr(rows[twin.pk], field.name)
+    }
+    assert twin.status == "Disabled"
+    assert twin.disabled_reason == f"a copy of {task}"
+    assert ledger(twin) == [("disabled", f"a copy of {task}", "robin")]
+    twin.enable()
+    assert twin.next_run_at == datetime(2026, 11, 23, 19, tzinfo=UTC)
+
+
+def test_a_broken_rule_may_be_duplicated_and_a_task_that_is_gone_may_not() -> None:
+    task = make(every_unit="daily")
+    BackgroundTask.objects.update(every=0, seqno=LARGEST)
+    twin = task.duplicate()
+    assert (twin.every, twin.seqno, twin.next_run_at) == (0, LARGEST, None)
+    assert [t.pk for t in BackgroundTask.objects.all()] == [task.pk, twin.pk]
+    BackgroundTask.objects.filter(pk=task.pk).delete()
+    with pytest.raises(ChangedMeanwhile, match="does not exist any more"):
+        task.duplicate()
 
 
 def test_who_edits_is_in_the_ledger() -> None:

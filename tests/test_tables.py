@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
+from django.utils import translation
 
 from linod import BackgroundTasks, LogLevels, Procedures, RunJob, show
 from linod.models import BackgroundTask
@@ -65,6 +66,13 @@ def test_procedures(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == PROCEDURES
 
 
+def test_headings_are_in_the_language_of_the_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    with translation.override("de"):
+        show(Procedures)
+    heading = capsys.readouterr().out.splitlines()[1]
+    assert heading.split() == ["Wert", "Name", "Text", "Vorgeschlagene", "Wiederholung"]
+
+
 @pytest.mark.parametrize("every", ["abc", None, [1, 2], 2.0])
 def test_procedures_are_shown_as_they_were_declared(
     every: object, capsys: pytest.CaptureFixture[str]
@@ -112,4 +120,5 @@ def test_run_job_asks_the_daemons_on_somebody_s_behalf() -> None:
     assert first.requested_by == robin
     assert RunJob.run(BaseRequest(), second) == 1  # the site itself needs no permission
     assert str(RunJob.label) == "Run now"
+    assert str(RunJob.help_text) == "Manually run this task immediately."
     assert BackgroundTasks.run_now is RunJob

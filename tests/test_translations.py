@@ -186,6 +186,7 @@ def wrap(key: str) -> str:
 class Seen(HTMLParser):
     """The texts of a page that people see or hear, in their order."""
 
+    UNSEEN = ("code", "script", "style")  # code stands there as a program has it
     SPOKEN = {"alt", "aria-label", "data-label", "data-live", "data-polling", "data-silent",
               "placeholder", "title"}  # fmt: skip
 
@@ -196,14 +197,14 @@ class Seen(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unseen += tag in ("script", "style")
+        self._unseen += tag in self.UNSEEN
         given = dict(attrs)
         self.texts += [text or "" for name, text in attrs if name in self.SPOKEN]
         if tag == "input" and given.get("type") in ("submit", "button"):
             self.texts.append(given.get("value") or "")
 
     def handle_endtag(self, tag: str) -> None:
-        self._unseen -= tag in ("script", "style")
+        self._unseen -= tag in self.UNSEEN
 
     def handle_data(self, data: str) -> None:
         if not self._unseen:
@@ -343,6 +344,7 @@ PAGES: dict[str, Visit] = {
     "stale task": save(every="1", max_attempts="1", seen_version="77"),
     "preview": get(changelist(TASK, PREVIEW)),
     "preview of nonsense": get(changelist(TASK, "preview/?every_unit=cron&every=1&cron=1")),
+    "procedures": get(changelist(TASK, "procedures/")),
     "why": get(changelist(TASK, "TASK/why/")),
     "why at a moment": get(changelist(TASK, "TASK/why/?at_0=2020-01-01&at_1=12:00")),
     "why at a time left out": get(changelist(TASK, "TASK/why/?at_0=2026-03-29&at_1=02:30")),
@@ -360,7 +362,7 @@ PAGES: dict[str, Visit] = {
     "past pause": post("pause_until", confirmed="1", until_0="2020-01-01", until_1="12:00:00"),
     **{f"job {state}": job_page(state) for state in Job.State.values},
     **{f"done {name}": post(name, **DONE) for name in ("run_now", "cancel_request", "enable",
-       "disable", "pause_until", "move_up", "move_down")},
+       "disable", "pause_until", "duplicate", "move_up", "move_down")},
     **{f"live {name}": tell(name, name) for name in views.ACTIONS},
 }  # fmt: skip
 

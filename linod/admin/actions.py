@@ -78,6 +78,7 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]
         "enable",
         "disable",
         "pause_until",
+        "duplicate",
         "move_up",
         "move_down",
     )
@@ -112,8 +113,11 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         action: Callable[[HttpRequest, Tasks], HttpResponse | None] = getattr(self, name)
         answer = action(request, self.get_queryset(request).filter(pk=task.pk))
-        address = reverse(f"{self.admin_site.name}:linod_backgroundtask_change", args=[task.pk])
-        return answer or HttpResponseRedirect(address)
+        return answer or HttpResponseRedirect(self.page_of(task))
+
+    def page_of(self, task: BackgroundTask) -> str:
+        """The address of a task's own page."""
+        return reverse(f"{self.admin_site.name}:linod_backgroundtask_change", args=[task.pk])
 
     @admin.action(description=RunJob.label, permissions=["run"])
     def run_now(self, request: HttpRequest, queryset: Tasks) -> HttpResponse | None:
@@ -197,6 +201,26 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]
         )
         self._tell(request, said % number, number)
         return None
+
+    @admin.action(description=gettext_lazy("Duplicate"), permissions=["add"])
+    def duplicate(self, request: HttpRequest, queryset: Tasks) -> HttpResponse | None:
+        """Put a disabled copy behind each of the tasks; of one task, show the copy."""
+        copies = []
+        for task in queryset:
+            try:
+                copies.append(task.duplicate(user=request.user))
+            except ChangedMeanwhile as error:
+                self.message_user(request, error.said(translation), messages.ERROR)
+        number = len(copies)
+        said = ngettext(
+            "%d task was duplicated. The copy is disabled: change it, then enable it.",
+            "%d tasks were duplicated. The copies are disabled: change them, then enable them.",
+            number,
+        )
+        self._tell(request, said % number, number)
+        if number != 1:
+            return None
+        return HttpResponseRedirect(self.page_of(copies[0]))
 
     @admin.action(description=gettext_lazy("Move up"), permissions=["change"])
     def move_up(self, request: HttpRequest, queryset: Tasks) -> None:

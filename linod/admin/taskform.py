@@ -26,9 +26,6 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "procedure" in self.fields:
             names = [procedure.name for procedure in Procedures]
-            if self.instance.pk and self.instance.procedure.name not in names:
-                names.append(self.instance.procedure.name)
-            self.initial["procedure"] = str(self.instance.procedure)
             self.fields["procedure"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
         for name in ("arguments", "disabled_reason"):
             if name in self.fields:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from linod import clock, health, recent, urls
-from linod.admin import preview, why
+from linod.admin import declared, preview, why
 from linod.admin.actions import TaskActions, note
 from linod.admin.cells import (
     ago_cell,
@@ -37,10 +37,13 @@ from linod.admin.tasklist import ConditionFilter, TaskChangeList
 from linod.exceptions import ChangedMeanwhile, InvalidRecurrence, MissingExtra
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.procedures import Procedures
 from linod.rights import may_read_logs
 from linod.rules import WEEKDAYS
 from linod.status import moment_text
 
+#: What the names of the tasks' addresses begin with.
+TASK = "linod_backgroundtask"
 #: How many jobs a task's own page shows.
 LAST_JOBS = 20
 
@@ -70,6 +73,7 @@ class BackgroundTaskAdmin(TaskActions):
     list_per_page = 50
     readonly_fields = (
         "status",
+        "procedure_shown",
         "arguments_shown",
         "next_runs",
         "last_start_time",
@@ -146,21 +150,24 @@ class BackgroundTaskAdmin(TaskActions):
 
     def get_fieldsets(self, request: HttpRequest, obj: BackgroundTask | None = None) -> Any:
         """A task that is not there yet has no state; whoever must not read logs sees none."""
-        *said, (heading, state) = super().get_fieldsets(request, obj)
+        (nothing, first), *said, (heading, state) = super().get_fieldsets(request, obj)
         if obj is None:
-            return said
+            return [(nothing, first), *said]
+        names = list(first["fields"])
+        names[names.index("procedure")] = "procedure_shown"
         if not self.has_change_permission(request, obj):
-            nothing, first = said[0]
-            names = ["seqno", *first["fields"][1:]]
+            names[0] = "seqno"
             names[names.index("arguments")] = "arguments_shown"
-            said[0] = (nothing, {"fields": names})
         if not may_read_logs(request.user):
             # Why a task was disabled is often the last line of an error.
             state = {"fields": [name for name in state["fields"] if name != "log"]}
-            nothing, first = said[0]
-            names = [name for name in first["fields"] if name != "disabled_reason"]
-            said[0] = (nothing, {"fields": names})
-        return [*said, (heading, state)]
+            names.remove("disabled_reason")
+        return [(nothing, {"fields": names}), *said, (heading, state)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: BackgroundTask | None = None) -> Any:
+        """A task keeps its procedure: that is what its jobs and its ledger are about."""
+        found = super().get_readonly_fields(request, obj)
+        return found if obj is None else (*found, "procedure")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """See :class:`TaskChangeList`."""
@@ -175,9 +182,10 @@ class BackgroundTaskAdmin(TaskActions):
         live = [path(str(p.pattern), wrap(p.callback), name=p.name) for p in urls.urlpatterns]
         return [
             path("live/", include((live, urls.app_name))),
-            path("preview/", wrap(self.preview_view), name="linod_backgroundtask_preview"),
-            path("<path:object_id>/act/", wrap(self.act_view), name="linod_backgroundtask_act"),
-            path("<path:object_id>/why/", wrap(self.why_view), name="linod_backgroundtask_why"),
+            path("procedures/", wrap(self.procedures_view), name=f"{TASK}_procedures"),
+            path("preview/", wrap(self.preview_view), name=f"{TASK}_preview"),
+            path("<path:object_id>/act/", wrap(self.act_view), name=f"{TASK}_act"),
+            path("<path:object_id>/why/", wrap(self.why_view), name=f"{TASK}_why"),
             *super().get_urls(),
         ]
 
@@ -224,10 +232,17 @@ class BackgroundTaskAdmin(TaskActions):
     def next_runs(self, task: BackgroundTask) -> str:
         """The rule in words and what it means; the page's script keeps it up to date."""
         shown = preview.of_task(task, clock.db_now(task._state.db))
-        address = reverse(f"{self.admin_site.name}:linod_backgroundtask_preview")
+        address = reverse(f"{self.admin_site.name}:{TASK}_preview")
         return render_to_string(
             "admin/linod/backgroundtask/preview.html", {"preview": shown, "address": address}
         )
+
+    @admin.display(description=gettext_lazy("Background procedure"))
+    def procedure_shown(self, task: BackgroundTask) -> str:
+        """Its name, and what its function's docstring says first."""
+        procedure = task.procedure
+        about = procedure.help_text if procedure.is_known else _("Unknown procedure")
+        return format_html('{} <span class="linod-quiet">{}</span>', procedure, about)
 
     @admin.display(description=gettext_lazy("Arguments"))
     def arguments_shown(self, task: BackgroundTask) -> str:
@@ -244,6 +259,19 @@ class BackgroundTaskAdmin(TaskActions):
         if not (self.has_view_permission(request) or self.has_add_permission(request)):
             raise PermissionDenied
         return JsonResponse(preview.of_input(request.GET).as_json())
+
+    def procedures_view(self, request: HttpRequest) -> HttpResponse:
+        """The procedures that the applications declare: to read, they come from the code."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": Procedures.verbose_name_plural,
+            "media": self.media,
+            "procedures": declared.procedures(),
+        }
+        return TemplateResponse(request, "admin/linod/backgroundtask/procedures.html", context)
 
     def why_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Why the task did or did not run, as the ledger has it: it quotes errors, too."""
@@ -321,6 +349,7 @@ class BackgroundTaskAdmin(TaskActions):
         if task.requested_at is not None:
             fitting = ["cancel_request"]
         fitting += ["enable"] if task.disabled else ["disable", "pause_until"]
+        fitting += ["duplicate"]
         titles = self.titles(request)
         return [(name, titles[name]) for name in fitting if name in titles]
 

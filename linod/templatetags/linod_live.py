@@ -13,8 +13,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from linod.conf import config
 from linod.history import Job
 from linod.models import BackgroundTask
+from linod.overview import NAMED
 from linod.rights import may_see
 from linod.status import decimal_text
 from linod.timeline import WIDTH, Lane, Run, Stroke
@@ -36,6 +38,14 @@ def live_page(context: dict[str, Any]) -> str:
     except NoReverseMatch:
         site = getattr(request, "current_app", None)
         return reverse("admin:linod:live", current_app=site and f"{site}:linod")
+
+
+@register.simple_tag
+def disabled_tasks() -> dict[str, Any]:
+    """How many tasks are disabled, and the procedures of the first of them."""
+    disabled = BackgroundTask.objects.using(config().DATABASE).filter(disabled=True)
+    first = disabled.order_by("seqno", "pk").values_list("procedure", flat=True)
+    return {"number": disabled.count(), "named": [*first[:NAMED]]}
 
 
 @register.filter
