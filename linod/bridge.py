@@ -111,10 +111,17 @@ class Bridge:
     def _serve(self) -> None:
         self.link.open()
         try:
-            while (item := self._work.get()) is not None:
-                self._do(*item)
+            while self._serve_next():
+                pass
         finally:
             self.link.close()
+
+    def _serve_next(self) -> bool:
+        """In a frame of its own: what was given may hold long logs, and the next may be far."""
+        item = self._work.get()
+        if item is not None:
+            self._do(*item)
+        return item is not None
 
     def _do(
         self,

@@ -22,3 +22,13 @@ def settle() -> None:
     gc.freeze()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, THRESHOLD)
+
+
+def give_back() -> None:
+    """To be called when much was in use and little is: free memory goes back to the system.
+
+    Also what errors hold, whose tracebacks know them: Django's of the database are such.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

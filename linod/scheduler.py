@@ -332,6 +332,7 @@ class Scheduler:
         others = {id(each) for each in refused}
         recorded = [each for each in ended if not each.is_held_up and id(each) not in others]
         if recorded:
+            self.upkeep.note_stored(each.log for each in recorded)
             self.failures += sum(each.state != Job.State.SUCCEEDED for each in recorded)
             signals.jobs_finished.send(Scheduler, outcomes=recorded)
 

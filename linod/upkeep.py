@@ -6,11 +6,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from django.utils.translation import gettext as _
 
-from linod import claims, clock, pieces, retention, signals, transactions
+from linod import claims, clock, memory, pieces, retention, signals, transactions
 from linod.bridge import Bridge
 from linod.executor import Executor
 from linod.offset import Offset
@@ -20,6 +20,8 @@ logger = logging.getLogger("linod")
 
 #: Seconds between two writes of running jobs' logs, looks for cancellations, and reclaims.
 UPKEEP = 1.0
+#: Characters of logs after which the memory that they took is given back.
+MUCH = 1_000_000
 #: Seconds between two clean-ups of the history.
 RETENTION = 3600.0
 
@@ -52,10 +54,15 @@ class Upkeep:
         # by that clock within a third of a lease.
         self._no_reclaim_before = time.monotonic() + terms.lease / 2
         self._next_retention = time.monotonic() + random.uniform(300, 900)
+        self._stored = 0
 
     def hold_off(self) -> None:
         """Reclaim nothing for a lease: the database's clock was set."""
         self._no_reclaim_before = time.monotonic() + self.terms.lease
+
+    def note_stored(self, texts: Iterable[str]) -> None:
+        """So much of logs went through this process' memory."""
+        self._stored += sum(map(len, texts))
 
     async def run(self) -> None:
         """Each second: store what bodies said, hear cancellations, take over from the dead."""
@@ -63,6 +70,9 @@ class Upkeep:
             await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
             if self.executor.running:
                 await self._tend()
+            elif self._stored > MUCH:
+                self._stored = 0
+                memory.give_back()
             if self.others_active and time.monotonic() >= self._no_reclaim_before:
                 got = await self.bridge.insist(self._reclaim, give_up=self.is_stopping)
                 if got:
@@ -99,6 +109,7 @@ class Upkeep:
         cancelled = await self.bridge.insist(
             pieces.tend, self.terms, said, give_up=self.is_stopping
         )
+        self.note_stored(text for _job, _n, text, _progress in said)
         if said:
             signals.jobs_said.send(Upkeep, pieces=said)
         for job_id in cancelled:

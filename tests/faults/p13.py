@@ -23,9 +23,10 @@ SHORT, FAILING, TALKING, MEGABYTES = 100_000, 1_000, 200, 10
 #: Characters that are kept of a long log, its head and its tail, give or take a line.
 KEPT, LINE = 1 << 20, 1_100
 LEFT_OUT = re.compile(r"\n\.\.\. (\d+) characters left out \.\.\.\n")
-#: Part of the short jobs after which the daemon is warm, and so many long logs: each of its threads
-#: has had one, and with it the memory for that.
-WARM, TALKED = 0.2, 20
+#: Long logs that are written at the same time: as many as there are slots, so each thread has one.
+TOGETHER = 10
+#: Part of the short jobs after which the daemon is warm, and so many long logs.
+WARM, TALKED = 0.2, 2 * TOGETHER
 BURNING = 20.0
 GROWTH, LAG = 5.0, 0.05
 #: Tasks that are requested together again and again.
@@ -42,7 +43,7 @@ def run(world: World) -> list[Finding]:
         ended.run(world, idle, int(short * WARM))
         fails = world.schedule(_never("fail", 50, values={"disable_after": 0}))
         ended.run(world, fails, 50)
-        talks = world.schedule(_never("talk", 4, {"megabytes": MEGABYTES}))
+        talks = world.schedule(_never("talk", TOGETHER, {"megabytes": MEGABYTES}))
         ended.run(world, talks, TALKED)
         needs = Needs(daemon)
         needs.start()
