@@ -414,14 +414,16 @@ def _after_failure(terms: Terms, ended: Finished) -> None:
     """Try again while attempts remain; else count the failure, and disable the task in the end.
 
     A task that was deleted meanwhile wants neither; one that was disabled meanwhile runs no more by
-    itself. A request runs a disabled one, with all its attempts.
+    itself: that is so for whatever was due, and where the version is not the one that was read.
+    A request runs a disabled one, with all its attempts.
     """
     job = ended.job
     tasks = BackgroundTask.objects.using(terms.using).filter(pk=job.task_id or 0)
     task = tasks.values("disabled", "version").first()
     if task is None:
         return
-    was_disabled = task["disabled"] and task["version"] != job.task_version
+    is_newer = job.trigger == Job.Trigger.SCHEDULE or task["version"] != job.task_version
+    was_disabled = task["disabled"] and is_newer
     if job.attempt < job.max_attempts and not was_disabled:
         _retry(terms, ended)
     elif taskrows.count_failure(tasks, ended):

@@ -621,6 +621,17 @@ def test_what_ends_after_its_task_was_disabled_has_no_further_attempt(end: str) 
     assert Job.objects.get().state == end
 
 
+def test_nor_when_its_owner_read_it_again_behind_that() -> None:
+    task = secondly(max_attempts=3)
+    make_due(task, ago=1)
+    claim_all(mine := terms())
+    task.refresh_from_db()
+    task.disable("not now")
+    (job,) = claims.held(mine)
+    claims.finish(mine, [end_of(job, "failed")])
+    assert Job.objects.get().state == "failed"
+
+
 @pytest.mark.parametrize("end", ["failed", "lost"])
 def test_a_request_runs_a_disabled_task_with_all_its_attempts(end: str) -> None:
     task = secondly(rerun_lost=True, max_attempts=3, disabled=True)
