@@ -17,9 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.contrib.auth.models import User
@@ -33,6 +32,13 @@ ALIAS = "model"
 OK, LOST_DONE, LOST_UNDONE, LOST_PENDING = "ok", "done", "undone", "pending"
 #: The kinds of steps that wait while another holds the write lock.
 WAITING = ("begin", "write")
+#: The kinds of steps whose outcome does not depend on the database's content.
+ALONE = ("commit", "retry", "sleep")
+#: Else the numbers of the ledger's lines would tell one way to a content from another.
+FORGET = (
+    "DELETE FROM linod_decision",
+    "DELETE FROM sqlite_sequence WHERE name = 'linod_decision'",
+)
 
 
 class Suspended(BaseException):
@@ -47,13 +53,19 @@ class Blocked(BaseException):
     """The next step waits for another's write lock."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A step that was made at ``now``: what came of each statement; or an event beside it."""
 
     kind: str
     now: datetime
     results: tuple[Any, ...] = ()
+
+
+class Refusal(NamedTuple):
+    """An error of the database, as what is equal to the same error at another time."""
+
+    kind: type[sqlite3.Error]
+    args: tuple[Any, ...]
 
 
 class Tape:
@@ -78,6 +90,8 @@ class Tape:
         self.seed, self.drawn = seed, 0
         self.skew = timedelta()
         self.on_event = on_event
+        #: Whether what runs has looked for hints.
+        self.has_looked = False
         self.is_live = True
         #: The new step's results; None: it has not been made.
         self.fresh: list[Any] | None = None
@@ -130,7 +144,8 @@ class Cursor:
         self.rows: Iterator[Any] = iter(())
         self.rowcount = -1
         self.lastrowid: int | None = None
-        self.description = None
+        #: Only whether there is one: whether the statement gives rows.
+        self.description: tuple[()] | None = None
 
     def execute(self, sql: str, params: Any = None) -> Cursor:
         return self._do(sql, params, self.real.execute)
@@ -140,9 +155,10 @@ class Cursor:
 
     def _do(self, sql: str, params: Any, action: Callable[..., Any]) -> Cursor:
         result = self.database.answer(sql, lambda: self._result(action, sql, params))
-        if isinstance(result, Exception):
-            raise result
-        rows, self.rowcount, self.lastrowid = result
+        if isinstance(result, Refusal):
+            raise result.kind(*result.args)
+        rows, self.rowcount, self.lastrowid, has_rows = result
+        self.description = () if has_rows else None
         self.rows = iter(rows)
         return self
 
@@ -150,8 +166,12 @@ class Cursor:
         try:
             action(sql) if params is None else action(sql, params)
         except sqlite3.Error as error:
-            return error
-        return tuple(self.real.fetchall()), self.real.rowcount, self.real.lastrowid
+            return Refusal(type(error), error.args)
+        # Behind other statements SQLite says what the connection inserted last, whatever that was.
+        is_insert = sql.lstrip()[:6].upper() == "INSERT"
+        lastrowid = self.real.lastrowid if is_insert else None
+        has_rows = self.real.description is not None
+        return tuple(self.real.fetchall()), self.real.rowcount, lastrowid, has_rows
 
     def fetchone(self) -> Any:
         return next(self.rows, None)
@@ -189,10 +209,12 @@ class Database(DatabaseWrapper):
                 editor.create_model(model)
 
     def number(self) -> int:
-        """The number of the content as it is now."""
+        """The number of the content as it is now; the ledger, which decides nothing, is emptied."""
         view = self.view(self.connection)
         number = self.contents.get(view)
         if number is None:
+            for statement in FORGET:
+                self.connection.execute(statement)
             number = self.shown = self.contents[view] = len(self.images)
             self.images.append(self.connection.serialize())
             self.views.append(view)

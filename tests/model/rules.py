@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from linod import asking
 from linod.clock import as_utc
 from linod.history import Job
+from tests.model.stage import BEGIN, OWNERS
 
 if TYPE_CHECKING:
     from linod.records import Claimed
     from tests.model.world import State, World
+
+
+class Violation(AssertionError):
+    """A rule does not hold; says which, and what led there."""
 
 
 class JobRow(NamedTuple):
@@ -31,6 +37,7 @@ class JobRow(NamedTuple):
     lease_until: str | None
     available_at: str | None
     end_time: str | None
+    cancel_requested_at: str | None
     missed: int
     trigger: str
 
@@ -44,6 +51,7 @@ class TaskRow(NamedTuple):
     requested_at: str | None
     disabled: bool
     failures: int
+    seems_idle: bool
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,23 @@ def view(connection: sqlite3.Connection) -> View:
         return tuple(kind(*row) for row in found.fetchall())
 
     jobs = rows("linod_job", JobRow, ", ".join(JobRow._fields).replace("trigger", '"trigger"'))
-    return View(jobs, rows("linod_backgroundtask", TaskRow, ", ".join(TaskRow._fields)))
+    tasks = ", ".join(TaskRow._fields).replace("seems_idle", asking.IDLE)
+    return View(jobs, rows("linod_backgroundtask", TaskRow, tasks))
 
 
 ACTIVE = set(map(str, Job.ACTIVE))
 FINAL = set(map(str, Job.FINAL))
+#: The changes of a job's state that its owner makes, or who takes it over.
+BY_DAEMONS = {
+    ("waiting", "claimed"), ("waiting", "running"), ("claimed", "running"), ("claimed", "claimed"),
+    ("claimed", "waiting"), ("running", "running"), ("running", "lost"), ("running", "waiting"),
+}  # fmt: skip
+#: Those that somebody makes who does something else than to run the job.
+BY_PEOPLE: dict[str, set[tuple[str, str]]] = {
+    "request": set(),
+    "disable": {("waiting", "cancelled")},
+    "cancel": {("waiting", "cancelled"), ("claimed", "cancelled"), ("running", "running")},
+}
 
 
 class Rules:
@@ -86,10 +106,9 @@ class Rules:
         self.world = world
         self.checked: set[Any] = set()
         self.changes: set[Any] = set()
+        self.running: dict[int, frozenset[tuple[str, int]]] = {}
 
     def fail(self, rule: str, details: object) -> None:
-        from tests.model.world import Violation
-
         raise Violation(f"{rule}: {details}")
 
     # Each state
@@ -125,8 +144,6 @@ class Rules:
 
     def _instants(self, seen: View, now: datetime) -> None:
         """Each instant has its one first attempt, is counted in one, or is still to come."""
-        from tests.model.world import BEGIN
-
         for task, seconds in zip(seen.tasks, self.world.scenario.instants, strict=True):
             if task.disabled:
                 continue
@@ -163,10 +180,41 @@ class Rules:
         for job_id, old in old_jobs.items():
             if new_jobs[job_id] != old:
                 self._job_changed(old, new_jobs[job_id], index, self.world.moments[now], said)
+        for old_task, task in zip(views[content].tasks, views[after].tasks, strict=True):
+            came = [
+                job for job in new_jobs.values()
+                if job.task_id == task.id and job.id not in old_jobs
+            ]  # fmt: skip
+            self._task_changed(old_task, task, came, self.world.kind_of(index), said)
+            if task.disabled:
+                again = [
+                    job for job in old_jobs.values()
+                    if job.task_id == task.id and new_jobs[job.id].attempt > job.attempt
+                ]  # fmt: skip
+                self._disabled(old_task, [*came, *again], said)
+
+    def _task_changed(
+        self, old: TaskRow, new: TaskRow, came: list[JobRow], kind: str, said: str
+    ) -> None:
+        """A request and its job: neither is without the other."""
+        change = f"{said}: {old} -> {new}, {came}"
+        asked = None if old.requested_at is None else as_utc(old.requested_at)
+        answered = [
+            as_utc(job.due_at) for job in came if job.trigger == "request" and job.attempt == 1
+        ]
+        if kind != "run" and answered not in ([], [asked]):
+            self.fail("a request's job has its request", change)
+        if kind != "request" and new.requested_at not in (None, old.requested_at):
+            self.fail("who asks for a run is somebody", change)
+        if asked is not None and new.requested_at != old.requested_at and answered != [asked]:
+            self.fail("a request stands until it has its job", change)
+
+    def _disabled(self, old: TaskRow, begins: list[JobRow], said: str) -> None:
+        """What a task that is disabled wants no more: all but what somebody asked for."""
+        if any(job.trigger != "request" for job in begins) and old.disabled:
+            self.fail("nothing begins anew for a disabled task", f"{said}: {begins}")
 
     def _job_changed(self, old: JobRow, new: JobRow, index: int, now: datetime, said: str) -> None:
-        from tests.model.world import OWNERS
-
         change = f"{said}: {old} -> {new}"
         if old.state in FINAL:
             self.fail("a final state never changes", change)
@@ -174,26 +222,54 @@ class Rules:
             self.fail("a fence never decreases", change)
         if new.owner != old.owner and new.fence == old.fence:
             self.fail("a job changes hands with a higher fence", change)
+        if (by_people := BY_PEOPLE.get(self.world.kind_of(index))) is not None:
+            self._job_changed_by_people(old, new, by_people, change)
+        else:
+            self._job_changed_by_runner(old, new, index, now, change)
+
+    def _job_changed_by_people(
+        self, old: JobRow, new: JobRow, allowed: set[tuple[str, str]], change: str
+    ) -> None:
+        """By who does something else than to run it."""
+        if (old.state, new.state) not in allowed:
+            self.fail("people change no more than they say", change)
+        if (new.state == "cancelled") != (new.fence > old.fence):
+            self.fail("who would begin a cancelled job is refused", change)
+        if new.owner != old.owner:
+            self.fail("people take no job", change)
+
+    def _job_changed_by_runner(
+        self, old: JobRow, new: JobRow, index: int, now: datetime, change: str
+    ) -> None:
         is_mine = old.owner == OWNERS[index].hex
         is_over = old.lease_until is not None and as_utc(old.lease_until) < now
         if old.state in ACTIVE and not is_mine and not is_over:
             self.fail("only the owner changes a job whose lease holds", change)
         if old.state in ACTIVE and not is_mine and new.fence == old.fence:
             self.fail("a stale owner's writes are refused", change)
-        allowed = {
-            ("waiting", "claimed"), ("waiting", "running"), ("claimed", "running"),
-            ("claimed", "claimed"), ("claimed", "waiting"), ("running", "running"),
-            ("running", "lost"), ("running", "waiting"),
-        }  # fmt: skip
         ends = is_mine and old.state == "running" and new.state in FINAL
-        if not ends and (old.state, new.state) not in allowed:
+        # Who gives a job back finds that somebody wanted it stopped, and that it never began.
+        drops = is_mine and old.cancel_requested_at and new.state == "cancelled"
+        if not ends and not drops and (old.state, new.state) not in BY_DAEMONS:
             self.fail("only the changes of the state table", change)
+
+    def check_end(self, content: int, index: int, said: str) -> None:
+        """Who has ended, a daemon that stopped or somebody who ran a task, holds nothing."""
+        for job in self.world.database.views[content].jobs:
+            if job.owner == OWNERS[index].hex and job.state in ACTIVE:
+                self.fail("who has ended holds nothing", f"{said}: {job}")
 
     # Bodies
 
-    def begin(self, begun: frozenset[Any], job: Claimed, index: int) -> frozenset[Any]:
+    def begin(
+        self, begun: frozenset[Any], job: Claimed, index: int, content: int
+    ) -> frozenset[Any]:
         """A body begins: once per job, or per attempt where lost jobs may run again."""
         key = job.id.hex, job.attempt if job.rerun_lost else 1
+        for row in self.world.database.views[content].jobs:
+            # Cancelled in this very hold of it, in which it had to begin first.
+            if (row.id, row.fence) == (job.id.hex, job.fence + 1) and row.state == "cancelled":
+                self.fail("what was cancelled before it began never begins", job)
         if key in begun:
             self.fail("a body begins at most once", f"daemon {index} begins {job}")
         return begun | {key}
@@ -208,24 +284,25 @@ class Rules:
             state.orphan is None
             and all(job.state in FINAL for job in seen.jobs)
             and all(task.next_run_at is None for task in seen.tasks)
+            and all(task.requested_at is None for task in seen.tasks)
             and not any(p.threads or p.memory.is_busy for p in processes)
         )
 
+    def _running(self, number: int) -> frozenset[tuple[str, int]]:
+        if number not in self.running:
+            memory = self.world.processes[number].memory
+            self.running[number] = frozenset(map(self.world.stage.hold, memory.running))
+        return self.running[number]
+
     def check_bodies(self, state: State) -> None:
         """What the jobs' rows say of their bodies is true."""
-        from tests.model.world import unpacked
-
         begun = {job for job, _attempt in state.begun}
-        running = {
-            (job.id.hex, job.fence)
-            for number in state.processes
-            for job in map(unpacked, self.world.processes[number].memory.running)
-        }
+        running = set().union(*map(self._running, state.processes))
         scenario = self.world.scenario
         faults = scenario.crashes - state.crashes + scenario.pauses - state.pauses
         unbegun = 0
         for job in self.world.database.views[state.content].jobs:
-            if job.state == "lost" and not state.was_silent:
+            if job.state == "lost" and state.is_calm:
                 self.fail("nothing is lost without a fault", job)
             unbegun += job.state == "lost" and job.id not in begun
             if job.state in ("succeeded", "failed") and job.id not in begun:

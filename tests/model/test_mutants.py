@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -17,15 +18,17 @@ import pytest
 from django.db import Error, OperationalError, connection, connections
 from pytest_django.plugin import DjangoDbBlocker
 
-from linod import agenda, clock, transactions
+from linod import agenda, asking, claims, clock, transactions
 from linod.bulk import Batch
+from linod.farewell import Farewell
 from linod.history import Job
 from linod.models import BackgroundTask
 from tests.daemons import make_due, make_task, only_these_procedures, wait_until
-from tests.model.world import Scenario, Violation, World, world_of
+from tests.model.rules import Violation
+from tests.model.world import Scenario, World, world_of
 from tests.test_claims import claim_all, noop, secondly, terms
 
-TWO_TASKS = ((0,), (0,))
+NEVER, TWO_TASKS = ((),), ((0,), (0,))
 AGAIN = {"max_attempts": 2, "rerun_lost": True}
 
 # In the model
@@ -85,6 +88,41 @@ def queued_as_running(world: World) -> AbstractContextManager[Any]:
     return stack
 
 
+def asked_twice(world: World) -> AbstractContextManager[Any]:
+    """A request takes the place of the one that stands."""
+    return mock.patch.object(asking, "ASK", asking.ASK.replace(" AND requested_at IS NULL", ""))
+
+
+def told_unasked(world: World) -> AbstractContextManager[Any]:
+    """A request that a hint tells of is answered whether it was committed or not."""
+    return _unconditional("requested_at")
+
+
+def disabled_in_vain(world: World) -> AbstractContextManager[Any]:
+    """A task is claimed as it was foreseen, whatever became of it."""
+    return _unconditional("version", "next_run_at")
+
+
+def claimed_by_another(world: World) -> AbstractContextManager[Any]:
+    """Who runs a task and asks again, since no answer came, does so by another name."""
+    original = claims.claim_now
+
+    def claim_now(terms: Any, *args: Any) -> Any:
+        return original(replace(terms, owner=world.database.ids()), *args)
+
+    return mock.patch.object(claims, "claim_now", claim_now)
+
+
+def cancelled_in_vain(world: World) -> AbstractContextManager[Any]:
+    """The gate asks neither for the fence nor whether the job still waits there."""
+    return _unconditional("fence", "state")
+
+
+def stopped_without_a_look(world: World) -> AbstractContextManager[Any]:
+    """Who stops gives back what it knows of, and does not ask what else it holds."""
+    return mock.patch.object(Farewell, "_give_back")
+
+
 def _as_running(value: Any) -> Any:
     return Job.State.RUNNING if value == Job.State.CLAIMED else value
 
@@ -100,6 +138,29 @@ IN_THE_MODEL: dict[Callable[[World], AbstractContextManager[Any]], tuple[Scenari
     ),
     queued_as_running: (
         Scenario(instants=TWO_TASKS, ahead=1, crashes=1, leases=1), "a fault loses no more than",
+    ),
+    asked_twice: (
+        Scenario(instants=NEVER, daemons=1, people=("request", "request"), leases=0),
+        "a request stands until it has its job",
+    ),
+    told_unasked: (
+        Scenario(instants=NEVER, daemons=1, people=("request",), losses=1, leases=0),
+        "a request's job has its request",
+    ),
+    disabled_in_vain: (
+        Scenario(early=0.01, people=("disable",), leases=0),
+        "nothing begins anew for a disabled task",
+    ),
+    claimed_by_another: (
+        Scenario(instants=NEVER, people=("run",), losses=1, leases=1),
+        "nothing is lost without a fault",
+    ),
+    cancelled_in_vain: (
+        Scenario(instants=TWO_TASKS, ahead=1, people=("cancel",), leases=0),
+        "a final state never changes",
+    ),
+    stopped_without_a_look: (
+        Scenario(stops=1, losses=1, leases=0), "who has ended holds nothing",
     ),
 }  # fmt: skip
 
