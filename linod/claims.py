@@ -19,7 +19,7 @@ from typing import Any
 
 from django.db import DataError, IntegrityError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -422,8 +422,10 @@ def _after_failure(terms: Terms, ended: Finished) -> None:
     task = tasks.values("disabled", "version").first()
     if task is None:
         return
-    is_newer = job.trigger == Job.Trigger.SCHEDULE or task["version"] != job.task_version
-    was_disabled = task["disabled"] and is_newer
+    asked_for = Job.objects.using(terms.using).asked_for().filter(pk=job.id)
+    was_disabled = task["disabled"] and (
+        task["version"] != job.task_version or not asked_for.exists()
+    )
     if job.attempt < job.max_attempts and not was_disabled:
         _retry(terms, ended)
     elif taskrows.count_failure(tasks, ended):
@@ -589,11 +591,10 @@ def _to_rerun(batch: Batch, jobs: Sequence[Claimed]) -> set[uuid.UUID]:
     batch.send()
     locks.lock_tasks(batch.connection, allowed)
     rows = Job.objects.using(batch.connection.alias).filter(
-        Q(task__disabled=False) | Q(task__isnull=False, trigger=Job.Trigger.REQUEST),
-        pk__in=[job.id for job in allowed],
-        cancel_requested_at=None,
+        pk__in=[job.id for job in allowed], task__isnull=False, cancel_requested_at=None
     )
-    return set(rows.values_list("pk", flat=True))
+    wanted = rows.filter(task__disabled=False).values_list("pk", flat=True)
+    return {*wanted, *rows.asked_for().values_list("pk", flat=True)}
 
 
 def _note_loss(using: str, job: Claimed, reason: str, again: Collection[uuid.UUID]) -> None:
@@ -696,12 +697,11 @@ def drop_waiting(
     """
     now = clock.db_now(using)
     waiting = Job.objects.using(using).filter(task=task_id, state=State.WAITING)
-    if not is_deleted:
-        waiting = waiting.exclude(trigger=Job.Trigger.REQUEST)
-    if not waiting.update(end_time=now):  # now locked, and known before they are like others
+    if not waiting.update(fence=F("fence")):  # locked now
         return
-    jobs = list(waiting.values_list("pk", "due_at"))
-    _cancel_unbegun(waiting, now)
+    kept = set() if is_deleted else set(waiting.asked_for().values_list("pk", flat=True))
+    jobs = [row for row in waiting.values_list("pk", "due_at") if row[0] not in kept]
+    _cancel_unbegun(waiting.filter(pk__in=[job_id for job_id, _due_at in jobs]), now)
     for job_id, due_at in jobs:
         Decision.objects.record(
             Decision.Kind.CANCELLED,

@@ -110,6 +110,10 @@ class Execution:
         self._began = time.monotonic()
         self.ar.info("Start %s...", self.job.label)
 
+    def has_run(self, seconds: float) -> bool:
+        """Whether the body began so long ago."""
+        return self._began is not None and time.monotonic() - self._began > seconds
+
     def finished(self, outcome: Outcome) -> Finished:
         """What is to be recorded now that the body has ended."""
         with self._lock:

@@ -198,7 +198,7 @@ class Executor:
                 continue
             self._durations.append((finished.end_time - finished.start_time).total_seconds())
             self.ended.append(finished)
-        if not self.running:
+        if not self._has_brief:
             self._group_ended.set()
         self._wake()
 
@@ -229,11 +229,16 @@ class Executor:
         :param is_waited_for: whether jobs wait for the slots: then also where none has ended yet,
             as each commit lets as many begin as have ended.
         """
-        is_group = self.running and (self.ended or is_waited_for)
+        is_group = self._has_brief and (self.ended or is_waited_for)
         if is_group and self.mean_duration() < BRIEF:
             self._group_ended.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._group_ended.wait(), TOGETHER)
+
+    @property
+    def _has_brief(self) -> bool:
+        """Whether something runs that may still turn out to be brief."""
+        return not all(each.has_run(BRIEF) for each in self.running.values())
 
     def mean_duration(self) -> float:
         """Seconds that a body takes, by the last ones and by the age of those still running."""

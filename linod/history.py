@@ -45,6 +45,15 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Those that will not change any more."""
         return self.filter(state__in=Job.FINAL)
 
+    def asked_for(self) -> JobQuerySet:
+        """Those that somebody requested, with their further attempts."""
+        first = Job.objects.filter(
+            task=models.OuterRef("task"),
+            due_at=models.OuterRef("due_at"),
+            trigger=Job.Trigger.REQUEST,
+        )
+        return self.filter(models.Q(trigger=Job.Trigger.REQUEST) | models.Exists(first))
+
     def failed(self) -> JobQuerySet:
         """Those that somebody should look at."""
         return self.filter(state__in=[Job.State.FAILED, Job.State.TIMED_OUT, Job.State.LOST])

@@ -167,7 +167,7 @@ class Scheduler:
             raise RuntimeError("a job's thread ended outside of its procedure") from (
                 self.executor.broken
             )
-        await self.executor.settle(bool(self.backlog))
+        await self.executor.settle(any(not job.is_held_up for job in self.backlog))
         self.unrecorded += self.executor.take_ended()
         self.backlog += self.taken_over
         self.taken_over = []

@@ -22,6 +22,8 @@ logger = logging.getLogger("linod")
 UPKEEP = 1.0
 #: Characters of logs after which the memory that they took is given back.
 MUCH = 1_000_000
+#: Seconds between two times where something runs always.
+GIVE_BACK = 60.0
 #: Seconds between two clean-ups of the history.
 RETENTION = 3600.0
 
@@ -54,7 +56,7 @@ class Upkeep:
         # by that clock within a third of a lease.
         self._no_reclaim_before = time.monotonic() + terms.lease / 2
         self._next_retention = time.monotonic() + random.uniform(300, 900)
-        self._stored = 0
+        self._stored, self._give_back_at = 0, time.monotonic() + GIVE_BACK
 
     def hold_off(self) -> None:
         """Reclaim nothing for a lease: the database's clock was set."""
@@ -70,9 +72,7 @@ class Upkeep:
             await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
             if self.executor.running:
                 await self._tend()
-            elif self._stored > MUCH:
-                self._stored = 0
-                memory.give_back()
+            self._give_back()
             if self.others_active and time.monotonic() >= self._no_reclaim_before:
                 got = await self.bridge.insist(self._reclaim, give_up=self.is_stopping)
                 if got:
@@ -80,6 +80,13 @@ class Upkeep:
             if time.monotonic() >= self._next_retention:
                 deleted = await self._clean_up()
                 self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
+
+    def _give_back(self) -> None:
+        """It holds up the loop for a moment: when nothing runs, or now and then all the same."""
+        now = time.monotonic()
+        if self._stored > MUCH and (not self.executor.running or now >= self._give_back_at):
+            self._stored, self._give_back_at = 0, now + GIVE_BACK
+            memory.give_back()
 
     async def _clean_up(self) -> int:
         try:

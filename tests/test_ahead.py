@@ -263,6 +263,7 @@ def test_while_many_wait_all_that_may_begin_are_recorded_by_one_commit(
     original = claims.finish_and_gate
     monkeypatch.setattr(claims, "finish_and_gate", finish_and_gate)
     monkeypatch.setattr(executor, "TOGETHER", 30.0)
+    monkeypatch.setattr(executor, "BRIEF", 30.0)
     monkeypatch.setattr(Scheduler, "_prefetch", lambda self: 13)
     for n in range(15):
         make_task(lambda ar: time.sleep(0.01), f"brief{n}").request_run()

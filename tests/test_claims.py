@@ -627,9 +627,48 @@ def test_nor_when_its_owner_read_it_again_behind_that() -> None:
     claim_all(mine := terms())
     task.refresh_from_db()
     task.disable("not now")
-    (job,) = claims.held(mine)
+    (job,) = leases.held(mine)
     claims.finish(mine, [end_of(job, "failed")])
     assert Job.objects.get().state == "failed"
+
+
+def test_nor_a_further_attempt_that_its_owner_read_again() -> None:
+    task = secondly(max_attempts=3)
+    make_due(task, ago=1)
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    later = clock.db_now() + timedelta(days=1)
+    claims.claim_waiting(mine, agenda.peek_waiting("default", mine.owner, later, 10), 0)
+    task.refresh_from_db()
+    task.disable("not now")
+    (again,) = leases.held(mine)
+    assert claims.gate(mine, [again], clock.db_now())
+    claims.finish(mine, [end_of(again, "failed")])
+    assert sorted(Job.objects.values_list("state", flat=True)) == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("end", ["failed", "lost"])
+def test_a_request_s_further_attempt_runs_a_disabled_task_too(end: str) -> None:
+    task = secondly(rerun_lost=True, max_attempts=3, disabled=True)
+    task.request_run()
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    later = clock.db_now() + timedelta(days=1)
+    waiting = agenda.peek_waiting("default", mine.owner, later, 10)
+    (again,) = claims.claim_waiting(mine, waiting, 1)
+    claims.finish(mine, [end_of(again, end)])
+    (last,) = agenda.peek_waiting("default", mine.owner, later, 10)
+    assert last.attempt == 3
+
+
+def test_a_request_s_further_attempt_outlives_the_disabling() -> None:
+    task = secondly(max_attempts=3)
+    task.request_run()
+    (job,) = claim_all(mine := terms())
+    claims.finish(mine, [end_of(job, "failed")])
+    task.refresh_from_db()
+    task.disable("not now")
+    assert Job.objects.waiting().get().attempt == 2
 
 
 @pytest.mark.parametrize("end", ["failed", "lost"])

@@ -7,17 +7,28 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 import weakref
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
 from linod import memory, upkeep
 from linod.bridge import Bridge
-from tests.daemons import ended_jobs, make_task, running_daemon, wait_until
+from linod.history import Job
+from tests.daemons import (
+    empty_site,
+    ended_jobs,
+    make_task,
+    running_daemon,
+    wait_until,
+)
 
 GROWTH = """
 import sys
+import threading
 from pathlib import Path
 from linod import memory
 
@@ -76,13 +87,20 @@ def test_what_lies_between_blocks_is_given_back() -> None:
     assert float(told.stdout) < -15
 
 
+@pytest.fixture
+def site() -> Iterator[None]:
+    """Nothing but the test's tasks; each second passes in a twentieth of one."""
+    with empty_site(), mock.patch.object(upkeep, "UPKEEP", 0.05):
+        yield
+
+
+@pytest.mark.usefixtures("site")
 @pytest.mark.django_db(transaction=True)
 def test_a_daemon_gives_back_what_long_logs_took_once_it_is_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given_back: list[float] = []
     monkeypatch.setattr(memory, "give_back", lambda: given_back.append(time.monotonic()))
-    monkeypatch.setattr(upkeep, "UPKEEP", 0.05)
     brief = make_task(lambda ar: ar.info("briefly"), "brief")
     long = make_task(lambda ar: ar.warning("x" * (upkeep.MUCH + 1)), "long")
     with running_daemon():
@@ -118,3 +136,22 @@ def test_nothing_of_a_visit_to_the_database_is_kept_until_the_next() -> None:
         asyncio.run(visit())
     finally:
         gc.enable()
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.django_db(transaction=True)
+def test_a_daemon_that_is_never_idle_gives_it_back_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_back: list[float] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(time.monotonic()))
+    monkeypatch.setattr(upkeep, "GIVE_BACK", 0.1)
+    go_on = threading.Event()
+    make_task(lambda ar: go_on.wait(30), "busy").request_run()
+    make_task(lambda ar: ar.warning("x" * (upkeep.MUCH + 1)), "long").request_run()
+    with running_daemon():
+        try:
+            wait_until(lambda: given_back, "memory is given back")
+            assert Job.objects.running().count() == 1
+        finally:
+            go_on.set()

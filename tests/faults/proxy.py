@@ -22,10 +22,14 @@ class Link:
 
     def cut(self) -> None:
         """End both sides."""
-        for end in (self.client, self.server):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        self.end(self.client)
+        self.end(self.server)
+
+    def end(self, side: socket.socket) -> None:
+        """End one side; it may have ended before."""
+        with contextlib.suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)
+        side.close()
 
 
 class Proxy:
@@ -69,8 +73,13 @@ class Proxy:
         self._flowing.set()
 
     def swallow(self) -> None:
-        """Let the links that there are swallow everything for ever; new ones are none of them."""
+        """Let the links that there are swallow everything for ever; new ones are none of them.
+
+        The server's sides of those that did so before end, as its keepalive would see to in time.
+        """
         with self._lock:
+            for link in self._swallowed:
+                link.end(link.server)
             links, self._links = self._links, []
             self._swallowed += links
             for link in links:
