@@ -281,10 +281,10 @@ class Daemon:
 
     async def _watch(self) -> None:
         """Cut links that swallow what is sent, also during the stop; no error comes by itself."""
+        looks = [0]
         while True:
-            await asyncio.sleep(links.LOOK)
-            for link in list(self.links):
-                link.look(self._silent)
+            await asyncio.sleep(links.LOOK if any(looks) else links.LOOK_IDLE)
+            looks = [link.look(self._silent) for link in list(self.links)]
 
     async def _accompany(self, companion: Callable[[Daemon], Awaitable[None]]) -> None:
         while True:

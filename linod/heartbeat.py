@@ -99,13 +99,15 @@ class Heartbeat(threading.Thread):
         if is_over:
             self.distrust()
 
-    def look(self, patience: int) -> None:
+    def look(self, patience: int) -> int:
         """From another thread: cut a beat that hangs, and tell meanwhile that it comes too late.
 
-        :param patience: as that of :meth:`linod.links.Link.look`.
+        Takes and returns what :meth:`linod.links.Link.look` does.
         """
-        if self.link.look(patience) >= links.HELD_UP:
+        looks = self.link.look(patience)
+        if looks >= links.HELD_UP:
             self._judge()
+        return looks
 
     @property
     def is_trusted(self) -> bool:
