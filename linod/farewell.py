@@ -23,8 +23,9 @@ logger = logging.getLogger("linod")
 LAST_PATIENCE = 0.5
 #: Seconds that the database gets for last words when it answers, and at least when it does not.
 LAST_WORDS = 5.0, 0.1
-#: Seconds between two tries to record an outcome whose row somebody else has locked.
-LOCKED_PAUSE = 0.2
+#: Seconds between two tries to record an outcome whose row somebody else has locked, and those of
+#: the last tries: a heartbeat has it for a moment, also this daemon's own.
+LOCKED_PAUSE, LOCKED_PATIENCE = 0.2, 0.3
 
 
 async def _attempt(seconds: float, work: Coroutine[Any, Any, None]) -> str:
@@ -75,7 +76,7 @@ class Farewell:
             await self._record_ends(LAST_PATIENCE)
         begun |= self.scheduler.begun()
         self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
-        await self._record_ends(0)
+        await self._record_ends(LOCKED_PATIENCE)
         for each in self.scheduler.unrecorded:
             logger.error("%s: somebody has locked its row; it is lost in a lease", each.job.label)
         await self._say_goodbye(begun)

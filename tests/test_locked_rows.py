@@ -225,6 +225,37 @@ def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
     assert Job.objects.get().owner == daemon.daemon.owner  # until its lease is over
 
 
+def test_a_stop_tries_once_more_what_was_locked_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, never, tries = threading.Event(), threading.Event(), []
+
+    def deaf(ar: Any) -> None:
+        begun.set()
+        while not never.is_set():
+            try:
+                never.wait(0.1)
+            except BaseException:  # noqa: BLE001 - deaf
+                continue
+
+    def finish(owner: Terms, ended: list[Finished], **options: Any) -> list[Finished]:
+        tries.append(ended)
+        if len(tries) > 1:
+            return original(owner, ended, **options)
+        for each in ended:
+            each.is_held_up = True
+        return []
+
+    original = claims.finish
+    make_task(deaf, "deaf").request_run()
+    daemon = DaemonThread().start()
+    assert begun.wait(DEADLINE)
+    monkeypatch.setattr(claims, "finish", finish)
+    daemon.stop(DEADLINE)
+    never.set()
+    assert Job.objects.get().state == "lost"
+
+
 # Outcomes that cannot be recorded as they are
 
 

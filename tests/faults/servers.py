@@ -227,7 +227,9 @@ class MariaDB(Process):
 
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder)
-        self._options = options
+        # Whichever begins or ends in a common one removes what the others have there.
+        self._temporary = folder / "tmp"
+        self._options = (f"--tmpdir={self._temporary}", *options)
         self._install = _tool("mariadb-install-db", "/usr/bin")
         self._mariadbd = _tool("mariadbd", "/usr/sbin", "/usr/libexec")
         if find_spec("MySQLdb") is None:
@@ -236,10 +238,11 @@ class MariaDB(Process):
     def start(self) -> None:
         if not (self.data / "mysql").exists():
             self._own(self.data)
+            self._own(self._temporary)
             user = [f"--user={self.user}"] if os.geteuid() == 0 else []
             self._run([self._install, "--no-defaults",
                        f"--datadir={self.data}", "--auth-root-authentication-method=normal",
-                       "--skip-test-db", *user])  # fmt: skip
+                       "--skip-test-db", f"--tmpdir={self._temporary}", *user])  # fmt: skip
             self._launch()
             self.execute(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4", database="")
         else:
