@@ -96,9 +96,9 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]
         return dict(self.get_action_choices(request, []))
 
     @or_excuse(of_several=True)
-    def response_action(self, request: HttpRequest, queryset: Tasks) -> Any:
-        """As Django does."""
-        return super().response_action(request, queryset)
+    def response_action(self, request: HttpRequest, queryset: Tasks, **kwargs: Any) -> Any:
+        """As Django does; its arguments differ from version to version."""
+        return super().response_action(request, queryset, **kwargs)
 
     @or_excuse("../change/")
     def act_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
