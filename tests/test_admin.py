@@ -230,15 +230,21 @@ def test_actions_are_shown_to_whom_they_belong(permission: str) -> None:
     assert shown == {name for name, needed in ACTIONS.items() if needed == permission}
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("permission", PERMISSIONS)
-def test_actions_work_for_whom_they_belong(action: str, permission: str) -> None:
+def fit_for(action: str) -> BackgroundTask:
+    """A task that the action changes, behind another one."""
     make()
     task = make(disabled=action == "enable")
     if action == "move_down":
         make()
     if action == "cancel_request":
         task.request_run()
+    return task
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_actions_work_for_whom_they_belong(action: str, permission: str) -> None:
+    task = fit_for(action)
     rows = BackgroundTask.objects.order_by("pk").values()
     before, number = list(rows), Decision.objects.count()
     client = person("view_backgroundtask", permission)
@@ -668,12 +674,7 @@ NO_CHANGES = "The database takes no changes now. Try again later."
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_database_that_takes_no_changes_is_told_to_who_acts(boss: Client, action: str) -> None:
-    make()
-    task = make(disabled=action == "enable")
-    if action == "move_down":
-        make()
-    if action == "cancel_request":
-        task.request_run()
+    task = fit_for(action)
     number = Decision.objects.count()
     of_task = reverse("admin:linod_backgroundtask_act", args=[task.pk])
     with read_only():

@@ -192,6 +192,16 @@ def test_a_locked_task_stops_no_other() -> None:
         wait_until(lambda: Job.objects.get(task=slow).state == "succeeded", "it is recorded")
 
 
+def hear_nothing(begun: threading.Event, never: threading.Event) -> None:
+    """What a body does that ignores every interruption."""
+    begun.set()
+    while not never.is_set():
+        try:
+            never.wait(0.1)
+        except BaseException:  # noqa: BLE001 - deaf
+            continue
+
+
 @on_servers
 def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
     begun, never, gone = threading.Event(), threading.Event(), threading.Event()
@@ -199,12 +209,7 @@ def test_a_stop_does_not_wait_for_what_a_deaf_body_has_locked() -> None:
     def hold(ar: Any) -> None:
         with transaction.atomic():
             ar.guard()
-            begun.set()
-            while not never.is_set():
-                try:
-                    never.wait(0.1)
-                except BaseException:  # noqa: BLE001 - deaf
-                    continue
+            hear_nothing(begun, never)
 
     def deaf(ar: Any) -> None:
         try:
@@ -230,14 +235,6 @@ def test_a_stop_tries_once_more_what_was_locked_at_its_end(
 ) -> None:
     begun, never, tries = threading.Event(), threading.Event(), []
 
-    def deaf(ar: Any) -> None:
-        begun.set()
-        while not never.is_set():
-            try:
-                never.wait(0.1)
-            except BaseException:  # noqa: BLE001 - deaf
-                continue
-
     def finish(owner: Terms, ended: list[Finished], **options: Any) -> list[Finished]:
         tries.append(ended)
         if len(tries) > 1:
@@ -247,7 +244,7 @@ def test_a_stop_tries_once_more_what_was_locked_at_its_end(
         return []
 
     original = claims.finish
-    make_task(deaf, "deaf").request_run()
+    make_task(lambda ar: hear_nothing(begun, never), "deaf").request_run()
     daemon = DaemonThread().start()
     assert begun.wait(DEADLINE)
     monkeypatch.setattr(claims, "finish", finish)
