@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -44,6 +45,8 @@ RATE, FRAME = 20, 4096
 RECHECK = 60.0
 #: Seconds that the last message of a daemon gets.
 LAST_WORDS = 0.5
+#: Seconds that the first look at the rows gets before pages are told that they are live.
+FIRST_LOOK = 2.0
 #: Why a connection is closed.
 NONSENSE, FORBIDDEN, SILENT, TOO_MANY = 4400, 4403, 4408, 4429
 
@@ -79,10 +82,14 @@ async def accompany(daemon: Daemon) -> None:
     outbox.connect(lookout.look)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(broadcaster.run(outbox), name="linod-broadcast")
             group.create_task(lookout.run(), name="linod-lookout")
             hearing = layers.hear(layer, layers.command_channel(site), asked.dispatch, "Commands")
             group.create_task(hearing, name="linod-commands")
+            # A page loads anew when it hears that it is live. What changed between that and the
+            # first look nobody would tell.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(lookout.has_looked.wait(), FIRST_LOOK)
+            group.create_task(broadcaster.run(outbox), name="linod-broadcast")
     finally:
         daemon.links.remove(lookout.bridge.link)
         outbox.disconnect()

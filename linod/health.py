@@ -83,7 +83,9 @@ def excuse(error: BaseException, *, of_several: bool = False) -> str:
         return ""
     if of_several:
         return _("The database is busy; maybe not all of it was done. Try again.")
-    return _("The database is busy; nothing was done. Try again.")
+    if transactions.is_undone(error):
+        return _("The database is busy; nothing was done. Try again.")
+    return _("The database did not answer; see whether it was done before you try again.")
 
 
 def findings(using: str) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from django.db import connections
 logger = logging.getLogger("linod")
 
 #: Seconds between two looks; and while no thread waits for its server: each look costs a little.
-LOOK, LOOK_IDLE = 0.5, 1.0
+LOOK, LOOK_IDLE = 0.5, 2.0
 #: Looks without a sign of life until a link is cut: longer than the engine lets a server work at a
 #: statement (``transactions.POSTGRESQL_BOUNDS``); and during a stop, which has no time for that.
 SILENT, SILENT_AT_STOP = 12, 3

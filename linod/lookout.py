@@ -54,6 +54,8 @@ class Lookout:
         self.add = add
         self.drop_all = drop_all
         self.bridge = Bridge(using, "linod-lookout")
+        #: Set when the first look is over: what changes from then on is told.
+        self.has_looked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._lock = threading.Lock()
@@ -94,6 +96,7 @@ class Lookout:
                     self.drop_all()
                 is_whole = True
                 self.add(found)
+            self.has_looked.set()
             await asyncio.sleep(PAUSE if is_whole else 1.0)
 
     def close(self) -> None:

@@ -56,6 +56,9 @@ class Reloading:
             logger.warning("Stopped at once, by a second signal")
             return self.code
         if reason == CHANGED:
+            if self._error is not None:
+                # Else nobody would hear of it: what is started now may do better.
+                logger.error("linod failed as the code changed", exc_info=self._error)
             logger.info("The code has changed: starting again")
             logging.shutdown()
             arguments = autoreload.get_child_arguments()

@@ -321,6 +321,7 @@ class Scheduler:
     def _report(self, turn: Turn, ended: Sequence[Finished]) -> None:
         self.report_ends(ended, turn.refused)
         if turn.started:
+            self.upkeep.look_now()
             signals.jobs_started.send(Scheduler, jobs=turn.started)
 
     def report_ends(self, ended: Sequence[Finished], refused: Sequence[Finished]) -> None:
@@ -337,7 +338,7 @@ class Scheduler:
             signals.jobs_finished.send(Scheduler, outcomes=recorded)
 
     async def _set_clock(self, seen: Agenda) -> None:
-        self.upkeep.others_active = seen.lease_until is not None
+        self.upkeep.note_others(seen.lease_until is not None)
         jump = self.seeker.jump(seen)
         if jump:
             # Leases were written by the old clock: their owners renew them before anybody judges by

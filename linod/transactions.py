@@ -254,6 +254,15 @@ def is_locked_out(error: BaseException) -> bool:
     return is_mariadb_s or getattr(error.__cause__, "sqlstate", None) == POSTGRESQL_LOCKED
 
 
+def is_undone(error: BaseException) -> bool:
+    """Whether a lock is what the transaction failed by: then nothing of it stays.
+
+    Of a lost connection nobody knows: the answer to a COMMIT that worked may be what was lost.
+    """
+    text = str(error).lower()
+    return is_locked_out(error) or "deadlock" in text or "is locked" in text
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the same statements may work in a moment: a lock, a lost connection, a failover."""
     if isinstance(error, OperationalError | InterfaceError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -50,8 +51,9 @@ class Upkeep:
         self.executor = executor
         self.take_over = take_over
         self.is_stopping = is_stopping
-        #: Whether other owners have active jobs, as the last look said: else nothing is reclaimed.
+        #: Whether other owners have active jobs, as far as is known: else nothing is reclaimed.
         self.others_active = True
+        self._has_work = asyncio.Event()
         # A clock that was set just before tells a new daemon nothing; who lives renews its leases
         # by that clock within a third of a lease.
         self._no_reclaim_before = time.monotonic() + terms.lease / 2
@@ -65,10 +67,23 @@ class Upkeep:
     def note_stored(self, texts: Iterable[str]) -> None:
         """So much of logs went through this process' memory."""
         self._stored += sum(map(len, texts))
+        if self._stored > MUCH:
+            self.look_now()
+
+    def note_others(self, are_active: bool) -> None:
+        """Whether other owners have active jobs, as the loop's look said."""
+        self.others_active = are_active
+        if are_active:
+            self.look_now()
+
+    def look_now(self) -> None:
+        """Something began here, or is active elsewhere: from now on there is work each second."""
+        self._has_work.set()
 
     async def run(self) -> None:
         """Each second: store what bodies said, hear cancellations, take over from the dead."""
         while not self.is_stopping():
+            await self._sleep_until_needed()
             await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
             if self.executor.running:
                 await self._tend()
@@ -80,6 +95,15 @@ class Upkeep:
             if time.monotonic() >= self._next_retention:
                 deleted = await self._clean_up()
                 self._next_retention = time.monotonic() + (0.0 if deleted else RETENTION)
+
+    async def _sleep_until_needed(self) -> None:
+        """Seconds without work are slept through: each wake-up of an idle daemon costs a little."""
+        if self.executor.running or self.others_active or self._stored > MUCH:
+            return
+        self._has_work.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._next_retention - time.monotonic()):
+                await self._has_work.wait()
 
     def _give_back(self) -> None:
         """It holds up the loop for a moment: when nothing runs, or now and then all the same."""

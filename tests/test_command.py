@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -639,6 +639,32 @@ def test_a_file_that_is_being_written_is_read_when_it_is_whole(
     assert not reloading.refuse_broken(None, module)
     module.unlink()
     assert not reloading.refuse_broken(None, module)
+
+
+def test_an_error_is_said_when_the_code_changes_in_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        async def run(self) -> int:
+            raise RuntimeError("out of paper")
+
+    def serve_and_see_a_change(serve: Callable[[], None]) -> None:
+        serve()
+        raise SystemExit(reloading.CHANGED)
+
+    started: list[str] = []
+    monkeypatch.setenv(reloading.autoreload.DJANGO_AUTORELOAD_ENV, "false")
+    monkeypatch.setattr(reloading.autoreload, "run_with_reloader", serve_and_see_a_change)
+    monkeypatch.setattr(reloading.autoreload, "get_child_arguments", lambda: ["linod"])
+    monkeypatch.setattr(reloading.logging, "shutdown", lambda: None)
+    monkeypatch.setattr(reloading.os, "execv", lambda path, arguments: started.append(path))
+    # Where the program is not replaced, the error is raised.
+    with pytest.raises(RuntimeError, match="out of paper"):
+        reloading.Reloading(Failing()).run()  # type: ignore[arg-type]
+    assert started == ["linod"]
+    (said,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert said.exc_info is not None
+    assert str(said.exc_info[1]) == "out of paper"
 
 
 def change(module: Path, text: str, lines: Lines, said: str) -> None:

@@ -433,6 +433,7 @@ def test_the_daemon_cleans_up_in_small_steps(monkeypatch: pytest.MonkeyPatch) ->
     with running_daemon() as (daemon,):
         assert daemon.daemon is not None
         daemon.daemon.scheduler.upkeep._next_retention = 0.0
+        daemon.daemon.loop.call_soon_threadsafe(daemon.daemon.scheduler.upkeep.look_now)
         wait_until(lambda: Job.objects.count() == 20, "all but the last twenty go")
         wait_until(
             lambda: daemon.daemon.scheduler.upkeep._next_retention > 0, "it waits an hour again"

@@ -369,19 +369,28 @@ def test_two_who_ask_at_once_get_one_run() -> None:
     assert Decision.objects.filter(kind=Decision.Kind.REQUESTED).count() == 1
 
 
-def test_a_database_that_is_busy_is_told_in_one_line(
-    boss: Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("database is locked", "The database is busy; nothing was done. Try again."),
+        ("Deadlock found", "The database is busy; nothing was done. Try again."),
+        # The COMMIT may have worked, and its answer been lost.
+        (
+            "server closed the connection unexpectedly",
+            "The database did not answer; see whether it was done before you try again.",
+        ),
+    ],
+)
+def test_a_database_that_is_busy_or_away_is_told_in_one_line(
+    boss: Client, monkeypatch: pytest.MonkeyPatch, error: str, said: str
 ) -> None:
-    def locked(*args: Any) -> None:
-        raise OperationalError("database is locked")
+    def fail(*args: Any) -> None:
+        raise OperationalError(error)
 
     task = make()
-    monkeypatch.setattr(BackgroundTask, "request_run", locked)
+    monkeypatch.setattr(BackgroundTask, "request_run", fail)
     response = boss.post(act_url(task, "run"), headers={"Accept": "application/json"})
-    assert response.json() == {
-        "level": "error",
-        "text": "The database is busy; nothing was done. Try again.",
-    }
+    assert response.json() == {"level": "error", "text": said}
 
 
 @pytest.mark.django_db(transaction=True)

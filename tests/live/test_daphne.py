@@ -19,7 +19,9 @@ from django.test import override_settings
 
 from linod.conf import config
 from linod.consumers import accompany
+from linod.events import Event
 from linod.history import Decision, Job, JobLog
+from linod.lookout import Lookout
 from tests.daemons import DaemonThread, ended_jobs, make_task, only_these_procedures
 from tests.live.server import Daphne, log_in, serving
 from tests.live.websocket import WebSocket
@@ -192,6 +194,30 @@ def test_what_people_change_elsewhere(page: WebSocket) -> None:
     page.until("task", id=task.pk, status="disabled", disabled_reason="for now")
     task.delete()
     page.until("resync")
+
+
+def test_what_changes_as_a_daemon_comes_up_is_not_missed(
+    server: Daphne, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_made, read = threading.Event(), Lookout._read
+
+    def read_slowly(lookout: Lookout, changed: set[int]) -> list[Event]:
+        is_made.wait(1)
+        return read(lookout, changed)
+
+    monkeypatch.setattr(Lookout, "_read", read_slowly)
+    page = open_page(server, User.objects.create_superuser("ann"))
+    page.until("hello")
+    thread = DaemonThread(companions=[accompany]).start()
+    try:
+        # The page loads its rows now.
+        page.until("live", live=True)
+        make_task(lambda: None, "nothing")
+        is_made.set()
+        page.until("resync")
+    finally:
+        page.close()
+        assert thread.stop() == 0
 
 
 def test_a_daemon_shows_itself(page: WebSocket, daemon: DaemonThread) -> None:
