@@ -34,6 +34,14 @@ RULE_COLUMNS = (
 )  # fmt: skip
 
 
+#: What is read of a job that somebody holds or may take, and what its task says of it now.
+JOB_COLUMNS = (
+    "id", "fence", "state", "task_id", "procedure", "arguments", "due_at", "trigger", "attempt",
+    "log_level", "requested_by_id", "missed", "start_time", "lease_until", "task__timeout",
+    "task__max_attempts", "task__retry_delay", "task__rerun_lost", "task__version",
+)  # fmt: skip
+
+
 def idle_tasks(using: str, known: Iterable[str]) -> QuerySet[BackgroundTask]:
     """Tasks of known procedures that have no active job."""
     active = Job.objects.using(using).filter(active_task=OuterRef("pk"))
@@ -223,10 +231,10 @@ def peek_waiting(using: str, owner: uuid.UUID, now: datetime, limit: int) -> lis
         Job.objects.using(using)
         .filter(~Exists(active), available_at__lte=now, state=Job.State.WAITING)
         .filter(procedure__in=Procedures.known_names())
-        .select_related("task")
-        .order_by("available_at", "-priority")[:limit]
+        .order_by("available_at", "-priority")
+        .values(*JOB_COLUMNS)[:limit]
     )
-    return _first_of_each_task(from_row(job, owner) for job in jobs)
+    return _first_of_each_task(from_row(row, owner) for row in jobs)
 
 
 def _first_of_each_task(jobs: Iterable[Claimed]) -> list[Claimed]:
@@ -236,31 +244,30 @@ def _first_of_each_task(jobs: Iterable[Claimed]) -> list[Claimed]:
     return list(kept.values())
 
 
-def from_row(job: Job, owner: uuid.UUID) -> Claimed:
-    """A job as its row (read with its task) has it; held by ``owner`` once that is claimed."""
+def from_row(row: dict[str, Any], owner: uuid.UUID) -> Claimed:
+    """A job as its row (:data:`JOB_COLUMNS`) has it; held by ``owner`` once that is claimed."""
     claimed = Claimed(
-        id=job.id,
+        id=row["id"],
         owner=owner,
-        fence=job.fence,
-        state=job.state,
-        task_id=job.task_id,
-        procedure=job.procedure,
-        arguments=job.arguments,
-        due_at=job.due_at,
-        trigger=job.trigger,
-        attempt=job.attempt,
-        log_level=job.log_level,
-        requested_by_id=job.requested_by_id,
-        missed=job.missed,
-        start_time=job.start_time,
+        fence=row["fence"],
+        state=row["state"],
+        task_id=row["task_id"],
+        procedure=row["procedure"],
+        arguments=row["arguments"],
+        due_at=row["due_at"],
+        trigger=row["trigger"],
+        attempt=row["attempt"],
+        log_level=row["log_level"],
+        requested_by_id=row["requested_by_id"],
+        missed=row["missed"],
+        start_time=row["start_time"],
     )
-    task = job.task
-    if task is not None:
-        claimed.timeout = task.timeout
-        claimed.max_attempts = task.max_attempts
-        claimed.retry_delay = task.retry_delay
-        claimed.rerun_lost = task.rerun_lost
-        claimed.task_version = task.version
+    if row["task_id"] is not None:
+        claimed.timeout = row["task__timeout"]
+        claimed.max_attempts = row["task__max_attempts"]
+        claimed.retry_delay = row["task__retry_delay"]
+        claimed.rerun_lost = row["task__rerun_lost"]
+        claimed.task_version = row["task__version"]
     return claimed
 
 

@@ -24,7 +24,7 @@ from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import agenda, clock, locks, pieces, taskrows, transactions
+from linod import agenda, clock, leases, locks, pieces, taskrows, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.exceptions import AlreadyRunning
@@ -194,7 +194,7 @@ def claim_now(terms: Terms, task: BackgroundTask, user_id: Any) -> Claimed:
         active = Job.objects.using(terms.using).filter(active_task=task.pk).first()
         if active is not None and active.owner == terms.owner:
             # An earlier try was committed, only its answer was lost.
-            return agenda.from_row(active, terms.owner)
+            return next(job for job in leases.held(terms) if job.id == active.pk)
         if active is not None:
             if not active.host:
                 message = gettext_noop("%(task)s is already running, by another process")
@@ -488,10 +488,10 @@ def reclaim(terms: Terms, now: datetime, limit: int = 200) -> list[Claimed]:
         Job.objects.using(terms.using)
         .filter(lease_until__lt=now)
         .exclude(owner=terms.owner)
-        .select_related("task")
-        .order_by("lease_until")[:limit]
+        .order_by("lease_until")
+        .values(*agenda.JOB_COLUMNS)[:limit]
     )
-    found = [(job.lease_until, agenda.from_row(job, terms.owner)) for job in expired]
+    found = [(row["lease_until"], agenda.from_row(row, terms.owner)) for row in expired]
     got: list[Claimed] = []
 
     def take(group: Sequence[Expired]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
+from functools import lru_cache
 
 from linod import agenda, clock, transactions
 from linod.conf import config
 from linod.history import Job
+from linod.prepared import Prepared
 from linod.records import Claimed, Terms
 
 
@@ -39,8 +42,14 @@ def renew(using: str, job: Claimed) -> None:
 
 def held(terms: Terms) -> list[Claimed]:
     """All jobs that this owner holds, as the rows have it."""
-    rows = Job.objects.using(terms.using).filter(owner=terms.owner, lease_until__isnull=False)
-    return [agenda.from_row(job, terms.owner) for job in rows.select_related("task")]
+    rows = _held_jobs(terms.using, terms.owner).all()
+    return [agenda.from_row(row, terms.owner) for row in rows]
+
+
+@lru_cache(maxsize=8)
+def _held_jobs(using: str, owner: uuid.UUID) -> Prepared:
+    rows = Job.objects.using(using).filter(owner=owner, lease_until__isnull=False)
+    return Prepared.of(rows, *agenda.JOB_COLUMNS)
 
 
 def guard(using: str, job: Claimed) -> bool:

@@ -52,6 +52,10 @@ class Prepared:
             [(i, functions, column) for i, (functions, column) in converters.items()],
         )
 
+    def all(self) -> Iterator[dict[str, Any]]:
+        """The values by column of all rows."""
+        return self._rows(self.sql, self.params)
+
     def until(self, at: datetime, limit: int) -> Iterator[dict[str, Any]]:
         """The values by column of at most ``limit`` rows, compared with that moment."""
         given = connections[self.using].ops.adapt_datetimefield_value(at)

@@ -819,9 +819,9 @@ def test_who_looked_before_it_was_taken_over_takes_nothing(
     expire()
     original = agenda.from_row
 
-    def from_row(job: Job, owner: uuid.UUID) -> Claimed:
-        found = original(job, owner)
-        Job.objects.filter(pk=job.pk).update(fence=job.fence + 2)
+    def from_row(row: dict[str, Any], owner: uuid.UUID) -> Claimed:
+        found = original(row, owner)
+        Job.objects.filter(pk=found.id).update(fence=found.fence + 2)
         return found
 
     monkeypatch.setattr(agenda, "from_row", from_row)
