@@ -17,8 +17,10 @@
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Most tests wait for something: twice as many as there are processors keep them busy.
+# Most tests wait for something: twice as many as there are processors keep them busy; more where a
+# server does a part of the work.
 WORKERS ?= $(shell expr 2 \* $$(nproc))
+postgresql mariadb: WORKERS = $(shell expr 3 \* $$(nproc))
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 # A name on PATH may be a shim without an interpreter behind it: so each is asked.
