@@ -19,8 +19,9 @@ from linod.scheduler import Scheduler
 
 logger = logging.getLogger("linod")
 
-#: Seconds between telling the last bodies to stop, interrupting them, and giving them up.
-LAST_PATIENCE = 0.5
+#: Seconds between telling the last bodies to stop and interrupting them, and until they are given
+#: up: an interruption strikes at once or, where a body is in the midst of a call, not in time.
+LAST_PATIENCE, INTERRUPTED = 0.5, 0.25
 #: Seconds that the database gets for last words when it answers, and at least when it does not.
 LAST_WORDS = 5.0, 0.1
 #: Seconds between two tries to record an outcome whose row somebody else has locked, and those of
@@ -73,7 +74,7 @@ class Farewell:
             executor.cancel_all(_("linod stops"))
             await self._record_ends(LAST_PATIENCE)
             executor.interrupt_all()
-            await self._record_ends(LAST_PATIENCE)
+            await self._record_ends(INTERRUPTED)
         begun |= self.scheduler.begun()
         self.scheduler.unrecorded += executor.give_up(_("stopped with the daemon"))
         await self._record_ends(LOCKED_PATIENCE)

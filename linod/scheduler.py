@@ -349,7 +349,7 @@ class Scheduler:
         self.offset.measure(seen.now, seen.read_at)
         if not jump:
             return
-        text = _("the database's clock jumped by %+.1f s; nothing is reclaimed for a lease")
+        text = _("the database's clock jumped by %+.1f s; nothing is reclaimed for two leases")
         reason = text % jump
         logger.warning("%s", reason[0].upper() + reason[1:])
         await self.bridge.insist(leases.heartbeat, self.terms, give_up=lambda: self.stopping)

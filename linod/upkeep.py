@@ -61,8 +61,12 @@ class Upkeep:
         self._stored, self._give_back_at = 0, time.monotonic() + GIVE_BACK
 
     def hold_off(self) -> None:
-        """Reclaim nothing for a lease: the database's clock was set."""
-        self._no_reclaim_before = time.monotonic() + self.terms.lease
+        """Reclaim nothing for a while: the database's clock was set.
+
+        Two leases. Others may notice it later, and until then write leases by the old clock; within
+        a third of a lease behind that whoever lives has renewed them.
+        """
+        self._no_reclaim_before = time.monotonic() + 2 * self.terms.lease
 
     def note_stored(self, texts: Iterable[str]) -> None:
         """So much of logs went through this process' memory."""

@@ -221,6 +221,29 @@ def test_who_comes_up_reclaims_nothing_until_all_who_live_have_renewed_their_lea
         assert state.get() == expected
 
 
+def test_whoever_notices_late_that_the_clock_was_set_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has claimed by the old clock counts as over until its next heartbeat."""
+    make_due(secondly(), ago=1)
+    claim_all(late := terms())
+    passed, true_time = [0.0], clock.source
+    for module in (scheduler, seeking, offset, upkeep):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000.0 + passed[0]))
+    engine, state = Engine(), Job.objects.values_list("state", flat=True)
+    monkeypatch.setattr(
+        clock, "source", lambda c: true_time(c) + timedelta(hours=2, seconds=passed[0])
+    )
+    engine.upkeep.hold_off()
+    engine.offset.measure(clock.db_now(), 1000.0)
+    for leases_later, expected in ((1.9, "running"), (2.1, "running"), (3.5, "lost")):
+        passed[0] = late.lease * leases_later
+        engine.upkeep._reclaim()
+        assert state.get() == expected
+        if leases_later < 2:
+            leases.heartbeat(late)
+
+
 def test_no_lease_is_written_by_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who claims before it knows would write one that is over: others would take the job."""
     make_due(secondly(), ago=1)
