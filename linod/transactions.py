@@ -45,6 +45,9 @@ MARIADB_AS_BEFORE = "SET SESSION innodb_lock_wait_timeout = @linod_wait"
 POSTGRESQL_READ_ONLY, MARIADB_READ_ONLY = "25006", (1290, 1792, 1836, 1036)
 #: The same of a file of SQLite (sqlite.org/rescode.html); the number's further bits say why.
 SQLITE_READ_ONLY = 8
+#: What MariaDB's client says of a connection whose answers it has lost count of: a ProgrammingError.
+#: The next connection knows nothing of that.
+MARIADB_OUT_OF_SYNC = 2014
 #: How a transaction begins that holds SQLite's write lock.
 SQLITE_BEGIN = "BEGIN IMMEDIATE"
 #: Seconds between two looks for SQLite's write lock: doubling, from the first to the second.
@@ -270,7 +273,9 @@ def is_passing(error: BaseException) -> bool:
         return not str(error).startswith("no such ")
     if getattr(error.__cause__, "sqlstate", None) in POSTGRESQL_ENDED or refuses_writes(error):
         return True
-    return isinstance(error, DatabaseError) and "deadlock" in str(error).lower()
+    if not isinstance(error, DatabaseError):
+        return False
+    return error.args[:1] == (MARIADB_OUT_OF_SYNC,) or "deadlock" in str(error).lower()
 
 
 def refuses_writes(error: BaseException) -> bool:

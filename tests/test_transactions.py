@@ -15,6 +15,7 @@ from django.db import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    ProgrammingError,
     connection,
     connections,
     transaction,
@@ -331,6 +332,8 @@ def test_the_first_line_says_something() -> None:
 def test_what_may_pass_by_itself() -> None:
     assert transactions.is_passing(OperationalError("database is locked"))
     assert transactions.is_passing(InterfaceError("connection already closed"))
+    assert transactions.is_passing(ProgrammingError(2014, "Commands out of sync"))
+    assert not transactions.is_passing(ProgrammingError(1064, "error in your SQL syntax"))
     assert not transactions.is_passing(IntegrityError("duplicate key"))
     assert not transactions.is_passing(DataError("too long"))
     assert not transactions.is_passing(ValueError("deadlock"))

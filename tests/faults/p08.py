@@ -68,11 +68,14 @@ def run(world: World) -> list[Finding]:
         silent = [_fall_silent(world, proxy) for _ in range(silences)]
         world.curtail()
         world.settle()
-        exited = sum(not process.is_alive for process in world.fleet.all)
+        exited = [process for process in world.fleet.all if not process.is_alive]
         proxy.swallow()
         asked = time.monotonic()
         codes = world.fleet.stop_all()
         stopped = time.monotonic() - asked
+        for process in world.fleet.all:
+            if process in exited or process.popen.returncode:
+                world.note(f"{process.name}: {process.popen.returncode} {process.last_words()}")
     proxy.stop()
     waits = [(_first_begin(world, back) or back + 99.0) - back for back in returned]
     verdict = world.verdict()
@@ -82,7 +85,7 @@ def run(world: World) -> list[Finding]:
                 f" {proxy.cuts} cuts at COMMIT, the link hung three times for {hang:.0f} s,"
                 f" {silences} times all links fell silent"),
         *once_per_instant(verdict),
-        none("daemons that ended", exited + sum(map(bool, codes))),
+        none("daemons that ended", len(exited) + sum(map(bool, codes))),
         at_most("first begin after the return", max(waits), RETURN),
         at_most("first begin after links fell silent", max(silent), SILENCE),
         at_most("longest stop with silent links", stopped, GRACE + BEYOND),
