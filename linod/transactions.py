@@ -45,8 +45,8 @@ MARIADB_AS_BEFORE = "SET SESSION innodb_lock_wait_timeout = @linod_wait"
 POSTGRESQL_READ_ONLY, MARIADB_READ_ONLY = "25006", (1290, 1792, 1836, 1036)
 #: The same of a file of SQLite (sqlite.org/rescode.html); the number's further bits say why.
 SQLITE_READ_ONLY = 8
-#: What MariaDB's client says of a connection whose answers it has lost count of: a ProgrammingError.
-#: The next connection knows nothing of that.
+#: What MariaDB's client says (a ProgrammingError) of a connection whose answers it has lost count
+#: of; the next connection knows nothing of that.
 MARIADB_OUT_OF_SYNC = 2014
 #: How a transaction begins that holds SQLite's write lock.
 SQLITE_BEGIN = "BEGIN IMMEDIATE"
