@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 
 logger = logging.getLogger("linod")
 
@@ -89,7 +89,9 @@ class Link:
         """Close the connection; the next action makes a new one."""
         with self._lock:
             self._forget()
-        connections[self.using].close()
+        # What a broken link says at its end concerns nobody; the thread has to go on.
+        with contextlib.suppress(Error):
+            connections[self.using].close()
 
     def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         """A wrapper of database calls: an answer is a sign of life, and so is an error."""

@@ -49,6 +49,32 @@ def opened_by(port: int) -> Iterator[None]:
         site["PORT"] = former
 
 
+def test_a_connection_that_fails_as_it_is_closed_ends_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapper: Any = type(connections["default"])
+    close = wrapper._close
+
+    def fail(self: Any) -> None:
+        close(self)
+        raise OperationalError("server has gone away")
+
+    def lose() -> None:
+        ask()
+        monkeypatch.setattr(wrapper, "_close", fail)
+        raise OperationalError("lost connection")
+
+    async def act() -> None:
+        with pytest.raises(OperationalError, match="lost"):
+            await asyncio.wait_for(bridge.call(lose), DEADLINE)
+        monkeypatch.undo()
+        assert await bridge.call(ask) == 1
+
+    bridge = Bridge("default")
+    asyncio.run(act())
+    bridge.close()
+
+
 def test_who_has_no_server_is_never_cut() -> None:
     link = links.Link("default")
     with link.at_work():
