@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -175,7 +176,9 @@ def config() -> Config:
 
 def default_site() -> str:
     """The project's package: the first part of the settings module's name."""
-    return str(getattr(settings, "SETTINGS_MODULE", None) or "site").partition(".")[0]
+    # Django's override_settings(), which users' tests use, hides the name from the settings.
+    named = getattr(settings, "SETTINGS_MODULE", None) or os.environ.get(ENVIRONMENT_VARIABLE)
+    return str(named or "site").partition(".")[0]
 
 
 def default_log_dir() -> str | Path | None:

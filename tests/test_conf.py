@@ -27,6 +27,8 @@ def test_settings_are_read_late() -> None:
         assert config().LEASE == 9
         assert config().SITE == "mysite"
     assert config().LEASE == 30
+    with override_settings(LINOD={"LEASE": 9}):
+        assert config().SITE == "tests"
     with override_settings(SETTINGS_MODULE="shop.settings.production"):
         assert config().SITE == "shop"
 

@@ -246,7 +246,7 @@ if connection.vendor == "sqlite":
         finally:
             gc.enable()
         thread.join(20)
-        assert took < 2
+        assert took < 4  # else five seconds: as long as SQLite waits
         assert reasons() == ["written"]
 
 
