@@ -32,8 +32,6 @@ RULE_COLUMNS = (
     "missed", "missed_within", "every_unit", "every", "start_date", "start_time", "end_date",
     "end_time", *WEEKDAYS, "positions", "max_events", "cron", "time_zone",
 )  # fmt: skip
-
-
 #: What is read of a job that somebody holds or may take, and what its task says of it now.
 JOB_COLUMNS = (
     "id", "fence", "state", "task_id", "procedure", "arguments", "due_at", "trigger", "attempt",
