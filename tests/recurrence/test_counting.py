@@ -86,7 +86,7 @@ def last_of(rule: Recurrence, number: int) -> datetime | None:
 @pytest.mark.parametrize("name", RULES)
 def test_counting_agrees_with_a_walk(name: str, key: str) -> None:
     dice = Random(name + key)
-    for year in YEARS if FULL else dice.sample(YEARS, 1):
+    for year in YEARS if FULL else dice.sample(YEARS, 2):
         start = datetime(year, 1, 1, tzinfo=UTC) + dice.randrange(366 * 24 * 60) * DAY / 1440
         rule = make(name, start - 30 * DAY, key)
         walked = rule.between(start, start + 500 * DAY)
@@ -103,7 +103,7 @@ def test_counting_agrees_with_a_walk(name: str, key: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_a_far_instant_has_its_number(name: str, key: str) -> None:
     dice = Random(name + key)
-    for _try in range(10 if FULL else 1):
+    for _try in range(2):
         start = datetime(dice.randrange(2, 2100), dice.randrange(1, 13), 28, 12, tzinfo=UTC)
         moment = datetime(dice.randrange(start.year + 1, 9998), 6, 1, 5, 7, tzinfo=UTC)
         rule = make(name, start, key)
