@@ -23,6 +23,10 @@ WORKERS ?= $(shell expr 2 \* $$(nproc))
 postgresql mariadb: WORKERS = $(shell expr 3 \* $$(nproc))
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
+# Hundreds of processes are started, and each would compile the package anew where somebody has
+# forbidden to keep what was compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A name on PATH may be a shim without an interpreter behind it: so each is asked.
 FITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14 python, \

@@ -17,9 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from common.demo_data import PASSWORD, USERNAME
 from common.settings import MAILDIR
@@ -33,8 +38,8 @@ SITES = ("tour", "team", "noi")
 WITH_INBOX = ("tour", "team")
 #: Seconds between two runs of the tasks that recur in seconds, and between two mails.
 TASK_INTERVAL, MAIL_INTERVAL = 3, 7
-#: Seconds that the web server gets to answer, and that both get to end: the daemon waits up to
-#: 25 s for its running jobs.
+#: Seconds that both get to come up, and that both get to end: the daemon waits up to 25 s for its
+#: running jobs.
 START_LIMIT, STOP_LIMIT = 60, 35
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -67,6 +72,30 @@ class Signals:
             return False
 
 
+class Readiness:
+    """Where a process says that it serves, as sd_notify(3) has it: ``READY=1`` in a datagram."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="demo-")
+        address = str(Path(self._folder.name) / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        self._socket.setblocking(False)
+        self.environment = {"NOTIFY_SOCKET": address}
+        self.is_told = False
+
+    def hear(self) -> None:
+        """Take in what was said since the last call; unheard, it would hold the speaker up."""
+        with suppress(BlockingIOError):
+            while True:
+                self.is_told |= b"READY=1" in self._socket.recv(4096).splitlines()
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._socket.close()
+        self._folder.cleanup()
+
+
 class Child:
     """A management command in a process of its own.
 
@@ -74,7 +103,14 @@ class Child:
     each child once: for the daemon, a second signal would mean "at once".
     """
 
-    def __init__(self, what: str, site: str, *command: str, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        site: str,
+        *command: str,
+        quiet: bool = False,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.what = what
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", *command],
@@ -84,6 +120,7 @@ class Child:
                 "DJANGO_RUNSERVER_HIDE_WARNING": "true",
                 "DJANGO_SETTINGS_MODULE": f"{site}.settings",
                 "PYTHONUNBUFFERED": "1",
+                **environment,
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if quiet else None,
@@ -112,6 +149,7 @@ class Demo:
         self.site = site
         self.port = port
         self.signals = Signals()
+        self.readiness = Readiness()
         self.children: list[Child] = []
 
     def run(self) -> int:
@@ -121,8 +159,9 @@ class Demo:
             self._do("load_demo", f"--lively={TASK_INTERVAL}")
             server = ("runserver", "--noreload", "--skip-checks", f"{HOST}:{self.port}")
             self._start("The web server", *server, quiet=True)
-            self._start("The daemon", "linod")
-            self._wait_for_server()
+            self._start("The daemon", "linod", environment=self.readiness.environment)
+            self._wait_until(lambda: answers(self.port), "The web server does not answer")
+            self._wait_until(lambda: self.readiness.is_told, "The daemon is not at work")
             self._welcome()
             self._watch()
         except StopRequest:
@@ -132,10 +171,11 @@ class Demo:
             complain(str(failure))
         finally:
             self._stop()
+            self.readiness.close()
         return 1
 
-    def _start(self, what: str, *command: str, quiet: bool = False) -> Child:
-        child = Child(what, self.site, *command, quiet=quiet)
+    def _start(self, what: str, *command: str, **options: Any) -> Child:
+        child = Child(what, self.site, *command, **options)
         self.children.append(child)
         return child
 
@@ -153,16 +193,17 @@ class Demo:
             raise StopRequest
 
     def _check(self) -> None:
+        self.readiness.hear()
         for child in self.children:
             if child.code is not None:
                 raise Failure(f"{child.what} ended by itself with exit code {child.code}")
 
-    def _wait_for_server(self) -> None:
+    def _wait_until(self, is_so: Callable[[], bool], else_: str) -> None:
         deadline = time.monotonic() + START_LIMIT
-        while not answers(self.port):
+        while not is_so():
             self._check()
             if time.monotonic() > deadline:
-                raise Failure(f"The web server does not answer after {START_LIMIT} seconds")
+                raise Failure(f"{else_} after {START_LIMIT} seconds")
             self._wait(0.2)
         self._check()
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect, bisect_left
 from calendar import isleap, monthrange
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from linod.calendars import GREGORIAN_CYCLE, Months, month_forms
+from linod.calendars import GREGORIAN_CYCLE, LAST_DAY, Months, month_forms
 from linod.exceptions import InvalidRecurrence, MissingExtra
 from linod.phrases import gettext_noop
 from linod.series import ByDays, ByYears
@@ -77,7 +77,7 @@ class CronDays(Months):
         self.year, self.text = year, text
         self.months = sorted(parse(text).days.months)
         self.cycle = GREGORIAN_CYCLE * len(self.months)
-        self._matching: dict[tuple[int, bool], int] = {}
+        self._matching: dict[tuple[int, bool], tuple[int, ...]] = {}
 
     def period_of(self, day: int) -> int:
         today = date.fromordinal(day)
@@ -96,17 +96,20 @@ class CronDays(Months):
         first, length = today.replace(day=1), monthrange(today.year, today.month)[1]
         return today.month in self.months and today.day - 1 in self.offsets(first, length)
 
-    def in_year(self, year: int) -> list[int]:
+    def in_year(self, year: int) -> Iterator[int]:
         """The matching days of a year."""
-        first = (year - self.year) * len(self.months)
-        return [day for n in range(len(self.months)) for day in self.days_in(first + n)]
+        first = date(year, 1, 1).toordinal()
+        return (first + n for n in self.matching(year) if first + n <= LAST_DAY)
 
-    def matching(self, year: int) -> int:
-        """How many days of a year match."""
-        form = (date(year, 1, 1).weekday(), isleap(year))
+    def matching(self, year: int) -> tuple[int, ...]:
+        """Which days of a year match, counted from 0; all years of one form have the same."""
+        first = date(year, 1, 1)
+        form = (first.weekday(), isleap(year))
         if form not in self._matching:
             months = [(date(year, month, 1), monthrange(year, month)[1]) for month in self.months]
-            self._matching[form] = sum(len(self.offsets(*month)) for month in months)
+            self._matching[form] = tuple(
+                (day - first).days + n for day, length in months for n in self.offsets(day, length)
+            )
         return self._matching[form]
 
 
@@ -161,15 +164,16 @@ class Cron(ByDays, ByYears):
         like, _days = twin(year)
         if like not in self._known:
             usual, unusual = len(self.expression.times), self._unusual(like).values()
-            matching = self.days.matching(like)
+            matching = len(self.days.matching(like))
             self._known[like] = usual * (matching - len(unusual)) + sum(unusual)
         return self._known[like]
 
     def held_until(self, moment: datetime) -> int:
         yesterday = self.local_day(moment) - 1
         year = date.fromordinal(yesterday).year
+        days_gone = yesterday - date(year, 1, 1).toordinal()
         usual = len(self.expression.times)
-        total = usual * bisect_left(self.days.in_year(year), yesterday)
+        total = usual * bisect_left(self.days.matching(year), days_gone)
         total += sum(n - usual for day, n in self._unusual(year).items() if day < yesterday)
         for day in range(yesterday, yesterday + 3):
             if self.days.names(day):

@@ -165,6 +165,7 @@ def beginnings(zone: ZoneInfo, day: int) -> tuple[datetime, ...]:
     return (first, turning(zone, first, second), second)
 
 
+@lru_cache(maxsize=4096)
 def turning(zone: ZoneInfo, earlier: datetime, later: datetime) -> datetime:
     """The moment, not after ``later``, from which on a zone has the offset that it has then.
 

@@ -108,15 +108,15 @@ def test_the_demo_works_and_ends(
         assert address == f"http://127.0.0.1:{port}/"
         assert "robin with the password demo" in demo.output
         assert "Please enter the correct username" in log_in(address, "robin", "wrong")
+        page = log_in(address, "robin", "demo")
+        assert "<title>Live page" in page
+        assert "1 daemon is alive" in page
+        assert "Robin" in page
         for procedure in ("get_new_mail", "send_pending_emails_often", "clear_seen_messages"):
             query = SUCCEEDED.format(procedure)
             demo.wait_until(lambda q=query: site.number(q) > 0, WORK_LIMIT, f"{procedure} ran")
         arrived = "SELECT COUNT(*) FROM inbox_mail"
         demo.wait_until(lambda: site.number(arrived) > 2, WORK_LIMIT, "somebody wrote")
-        page = log_in(address, "robin", "demo")
-        assert "<title>Live page" in page
-        assert "1 daemon is alive" in page
-        assert "Robin" in page
         assert "Start Background task #4 get_new_mail..." in demo.output
         stop(demo)
         assert demo.wait(END_LIMIT) == 0, demo.output

@@ -68,6 +68,55 @@ class Refusal(NamedTuple):
     args: tuple[Any, ...]
 
 
+class Question(NamedTuple):
+    """A statement, as often as there are parameters for it."""
+
+    sql: str
+    params: Any = None
+    is_many: bool = False
+
+    def ask(self, cursor: Any) -> Any:
+        """What the database answers."""
+        action = cursor.executemany if self.is_many else cursor.execute
+        try:
+            action(self.sql) if self.params is None else action(self.sql, self.params)
+        except sqlite3.Error as error:
+            return Refusal(type(error), error.args)
+        # Behind other statements SQLite says what the connection inserted last, whatever that was.
+        is_insert = self.sql.lstrip()[:6].upper() == "INSERT"
+        lastrowid = cursor.lastrowid if is_insert else None
+        has_rows = cursor.description is not None
+        return tuple(cursor.fetchall()), cursor.rowcount, lastrowid, has_rows
+
+
+class Course:
+    """How code goes through one of its steps, by the answers that it is given.
+
+    What it asks next depends on nothing but those that it has had. So where a content gives the
+    same answers as an earlier one, the code need not be run again to know what comes of the step.
+    """
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self._questions: dict[tuple[Any, ...], Question] = {}
+        self._ends: dict[tuple[Any, ...], Any] = {}
+
+    def learn(self, record: Record, asked: list[Question], end: Any) -> None:
+        """Remember a step that was made, and what came of it."""
+        assert len(asked) == len(record.results)
+        self.kind = record.kind
+        for number, question in enumerate(asked):
+            self._questions[record.results[:number]] = question
+        self._ends[record.results] = end
+
+    def follow(self, cursor: Any) -> Any:
+        """Ask once more; returns what comes of it, None where an answer is a new one."""
+        answers: tuple[Any, ...] = ()
+        while question := self._questions.get(answers):
+            answers += (question.ask(cursor),)
+        return self._ends.get(answers)
+
+
 class Tape:
     """The steps of one piece of code: those made before, and at most one new one."""
 
@@ -148,30 +197,19 @@ class Cursor:
         self.description: tuple[()] | None = None
 
     def execute(self, sql: str, params: Any = None) -> Cursor:
-        return self._do(sql, params, self.real.execute)
+        return self._do(Question(sql, params))
 
     def executemany(self, sql: str, params: Any) -> Cursor:
-        return self._do(sql, list(params), self.real.executemany)
+        return self._do(Question(sql, list(params), is_many=True))
 
-    def _do(self, sql: str, params: Any, action: Callable[..., Any]) -> Cursor:
-        result = self.database.answer(sql, lambda: self._result(action, sql, params))
+    def _do(self, question: Question) -> Cursor:
+        result = self.database.answer(question, self.real)
         if isinstance(result, Refusal):
             raise result.kind(*result.args)
         rows, self.rowcount, self.lastrowid, has_rows = result
         self.description = () if has_rows else None
         self.rows = iter(rows)
         return self
-
-    def _result(self, action: Callable[..., Any], sql: str, params: Any) -> Any:
-        try:
-            action(sql) if params is None else action(sql, params)
-        except sqlite3.Error as error:
-            return Refusal(type(error), error.args)
-        # Behind other statements SQLite says what the connection inserted last, whatever that was.
-        is_insert = sql.lstrip()[:6].upper() == "INSERT"
-        lastrowid = self.real.lastrowid if is_insert else None
-        has_rows = self.real.description is not None
-        return tuple(self.real.fetchall()), self.real.rowcount, lastrowid, has_rows
 
     def fetchone(self) -> Any:
         return next(self.rows, None)
@@ -194,6 +232,8 @@ class Database(DatabaseWrapper):
 
     tape: Tape | None = None
     is_inside = False
+    #: What the new step has asked.
+    asked: list[Question]
     contents: dict[Any, int]
     images: list[bytes]
     views: list[Any]
@@ -207,6 +247,7 @@ class Database(DatabaseWrapper):
         with self.schema_editor() as editor:
             for model in (ContentType, User, *apps.get_app_config("linod").get_models()):
                 editor.create_model(model)
+        self._plain = super().create_cursor()
 
     def number(self) -> int:
         """The number of the content as it is now; the ledger, which decides nothing, is emptied."""
@@ -258,26 +299,47 @@ class Database(DatabaseWrapper):
         self.autocommit = True
         self.commit_on_exit = True
 
-    def answer(self, sql: str, ask: Callable[[], Any]) -> Any:
+    def follow(self, course: Course, number: int) -> tuple[Any, int, int | None] | None:
+        """Make a step on that content without its code; None where that is to be run.
+
+        Returns what came of it, the number of the new content, and that of the one that its COMMIT
+        would bring about.
+        """
+        self.show(number)
+        after, pending = number, None
+        end = course.follow(self._plain)
+        if end is not None and course.kind == "write":
+            after = self.number()
+        elif end is not None and end.is_to_commit:
+            self.connection.commit()
+            pending = self.number()
+        elif course.kind == "write":
+            self.shown = None
+        self.reset()
+        return None if end is None else (end, after, pending)
+
+    def answer(self, question: Question, real: Any) -> Any:
         """What a statement brings, by the database or by the tape."""
         tape = self.tape
         if tape is None:
-            return ask()
+            return question.ask(real)
         if not self.is_inside:
-            word = sql.lstrip().partition(" ")[0].upper()
+            word = question.sql.lstrip().partition(" ")[0].upper()
             kind = {"BEGIN": "begin", "SELECT": "read"}.get(word, "write")
             is_new = tape.step(kind)
             self.is_inside = kind == "begin"
             if is_new:
                 self.show(self._start)
+                self.asked = [question]
+                result = question.ask(real)
                 if kind == "write":
-                    result = ask()
                     self.after = self.number()
-                    tape.fresh.append(result)  # type: ignore[union-attr]
-                    return result
+                tape.fresh.append(result)  # type: ignore[union-attr]
+                return result
         if tape.fresh is None:
             return next(tape.serving)
-        result = ask()
+        result = question.ask(real)
+        self.asked.append(question)
         tape.fresh.append(result)
         return result
 

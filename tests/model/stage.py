@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -31,6 +32,7 @@ from tests.model.database import (
     OK,
     WAITING,
     Blocked,
+    Course,
     Database,
     Record,
     Tape,
@@ -105,6 +107,8 @@ class Ran(NamedTuple):
     begun: tuple[Claimed, ...]
     #: All hints that it has sent.
     told: tuple[bytes, ...]
+    #: Whether it stands before the COMMIT of what it has just asked.
+    is_to_commit: bool = False
 
 
 class Slots:
@@ -233,6 +237,7 @@ class Stage:
         self.threads: Numbers[Thread] = Numbers()
         self.settings = Config(MAX_CONCURRENCY=scenario.slots, LEASE=LEASE)
         self._ran: dict[Any, Ran | None] = {}
+        self._courses: defaultdict[Any, Course] = defaultdict(Course)
         self._told: list[bytes] = []
         self.tape: Tape
 
@@ -249,7 +254,12 @@ class Stage:
             index, number, None if is_alone else content, now, is_locked and not before, outcome,
         )  # fmt: skip
         if key not in self._ran:
-            self._ran[key] = self._run(index, thread, content, now, is_locked, outcome)
+            course = None if is_alone else self._courses[index, number, now]
+            if course is not None and is_locked and course.kind in WAITING:
+                return None
+            self._ran[key] = (course and self._follow(course, content)) or self._run(
+                index, thread, content, now, is_locked, outcome, course
+            )
         ran = self._ran[key]
         if ran is None or not is_alone:
             return ran
@@ -258,9 +268,22 @@ class Stage:
             return ran._replace(content=thread.pending)
         return ran._replace(content=content)
 
+    def _follow(self, course: Course, content: int) -> Ran | None:
+        """What comes of a step whose code need not be run; None where it is to be."""
+        found = self.database.follow(course, content) if course.kind else None
+        if found is None:
+            return None
+        ran, after, pending = found
+        if pending is not None:
+            rest = self.threads[ran.rest]._replace(pending=pending)
+            ran = ran._replace(rest=self.threads.of(rest))
+        known: Ran = ran._replace(content=after)
+        return known
+
     def _run(
-        self, index: int, thread: Thread, content: int, now: int, is_locked: bool, outcome: str
-    ) -> Ran | None:
+        self, index: int, thread: Thread, content: int, now: int, is_locked: bool, outcome: str,
+        course: Course | None,
+    ) -> Ran | None:  # fmt: skip
         slots = Slots(self.scenario.slots)
         self._told = []
         tape = self.tape = Tape(
@@ -289,7 +312,13 @@ class Stage:
                 )
             )
         memory = self._memory(loop, slots)
-        return Ran(rest, after, value, memory, tuple(slots.begun), tuple(self._told))
+        is_to_commit = kind == "commit" and tape.pending is not None
+        begun, told = tuple(slots.begun), tuple(self._told)
+        ran = Ran(rest, after, value, memory, begun, told, is_to_commit)
+        made = tape.records[len(thread.records) :]
+        if course is not None and made and made[-1].kind not in ALONE:
+            course.learn(made[-1], self.database.asked, ran)
+        return ran
 
     def _code(self, thread: Thread, loop: Any) -> Callable[[], Any]:
         terms, (task, *_others) = loop.terms, self.tasks

@@ -111,9 +111,10 @@ def test_a_far_instant_has_its_number(name: str, key: str) -> None:
         assert instant is not None
         number = rule.count(start - TICK, instant)
         assert rule.count(start - TICK, moment) == number - 1
-        assert last_of(rule, number) == instant
-        assert replace(rule, max_events=number).next_after(moment) == instant
-        assert replace(rule, max_events=number).next_after(instant) is None
+        limited = replace(rule, max_events=number)
+        assert limited.latest_until(FOREVER) == instant
+        assert limited.next_after(moment) == instant
+        assert limited.next_after(instant) is None
         assert replace(rule, max_events=number - 1).next_after(moment) is None
 
 
