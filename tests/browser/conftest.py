@@ -1,7 +1,8 @@
 """A site, its daemon and a browser for all tests of this folder.
 
-Without Chromium (Debian: ``apt-get install chromium``; ``LINOD_CHROMIUM`` names another one) these
-tests are skipped; with LINOD_REQUIRE_SERVICES=1 that is a failure.
+Without Chromium (Debian: ``apt-get install chromium-headless-shell``, or ``chromium``;
+``LINOD_CHROMIUM`` names another one) these tests are skipped; with LINOD_REQUIRE_SERVICES=1 that is
+a failure.
 """
 
 import os
@@ -16,7 +17,7 @@ from tests.browser.pictures import IMAGES
 from tests.browser.serving import CHROMIUM, Served, browsing, log_in, new_context, serving
 from tests.conftest import REQUIRE_SERVICES
 
-ABSENCE = "" if CHROMIUM else "there is no Chromium (apt-get install chromium)"
+ABSENCE = "" if CHROMIUM else "there is no Chromium (apt-get install chromium-headless-shell)"
 
 
 @pytest.fixture(scope="package")

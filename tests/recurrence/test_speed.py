@@ -23,8 +23,8 @@ MOMENTS, TRIES = 400, 5
 LIMIT = 0.001
 COMMON_LIMIT = 0.00005
 
-#: What a new rule counts until it has answered may take as long as so many steps from one day to the
-#: next; a walk to its last instant has thousands of times as many.
+#: What a new rule counts until it has answered may take as long as so many steps from one day to
+#: the next; a walk to its last instant has thousands of times as many.
 NEW_LIMIT = 500
 
 RULES: dict[str, dict[str, Any]] = {
