@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import machine, report
 from benchmarks.figures import Figure, table
 
 DATABASES = ("sqlite", "sqlite-wal", "postgresql", "mariadb")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.profile.mkdir(parents=True, exist_ok=True)
         for_each += ["--profiles", str(options.profile.resolve())]
     figures: list[Figure] = []
-    conditions: list[str] = []
+    conditions = [machine.conditions()]
     failed = [
         database
         for database in (DATABASES if "all" in databases else databases)

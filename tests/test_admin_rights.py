@@ -38,13 +38,25 @@ Held = frozenset[str]
 
 
 @dataclass(frozen=True)
+class Rule:
+    """Who may do something, and how one sees in the answer that it was done."""
+
+    may: Callable[[Held], bool]
+    done: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
 class Operation:
-    """A request, who may make it, and how one sees that it was done."""
+    """A request, and what it does for whom: one thing, or more of it for some."""
 
     name: str
     request: Callable[[Client, BackgroundTask, Job], Any]
-    may: Callable[[Held], bool]
-    done: Callable[[Any, BackgroundTask, Job], bool]
+    rules: tuple[Rule, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is told in the ledger."""
+        return self.rules[0].done is is_in_ledger
 
     def __str__(self) -> str:
         return self.name
@@ -54,11 +66,11 @@ def sees_tasks(held: Held) -> bool:
     return not held.isdisjoint({"view_backgroundtask", "change_backgroundtask"})
 
 
-def was_answered(response: Any, *_rows: object) -> bool:
+def was_answered(response: Any) -> bool:
     return bool(response.status_code == 200)
 
 
-def is_in_ledger(response: Any, *_rows: object) -> bool:
+def is_in_ledger(response: Any) -> bool:
     return Decision.objects.filter(who="robin").exists()
 
 
@@ -80,8 +92,9 @@ def action_operations() -> Iterator[Operation]:
         ) -> Any:
             return client.post(address("backgroundtask_act", task), entered)
 
-        yield Operation(f"{action}-in-list", in_list, may, is_in_ledger)
-        yield Operation(f"{action}-on-page", on_page, may, is_in_ledger)
+        rules = (Rule(may, is_in_ledger),)
+        yield Operation(f"{action}-in-list", in_list, rules)
+        yield Operation(f"{action}-on-page", on_page, rules)
 
 
 def address(name: str, row: Any) -> str:
@@ -101,49 +114,37 @@ def posts(name: str) -> Callable[[Client, BackgroundTask, Job], Any]:
     return lambda client, task, job: client.post(address(name, job))
 
 
-def shows_log(response: Any, *_rows: object) -> bool:
+def shows_log(response: Any) -> bool:
     content = response.getvalue() if response.streaming else response.content
     return b"a line of the log" in content
 
 
+SEES_TASKS = Rule(sees_tasks, was_answered)
+READS_LOGS_OF_TASKS = Rule(lambda held: sees_tasks(held) and "view_log" in held, shows_log)
+SEES_JOBS = Rule(lambda held: "view_job" in held, was_answered)
+READS_LOGS = Rule(lambda held: held >= {"view_job", "view_log"}, shows_log)
+
 OPERATIONS = [
     *action_operations(),
-    Operation("tasks", gets("backgroundtask_changelist"), sees_tasks, was_answered),
-    Operation("task", gets("backgroundtask_change", "task"), sees_tasks, was_answered),
-    Operation("preview", gets("backgroundtask_preview"), sees_tasks, was_answered),
+    Operation("tasks", gets("backgroundtask_changelist"), (SEES_TASKS,)),
+    Operation("task", gets("backgroundtask_change", "task"), (SEES_TASKS, READS_LOGS_OF_TASKS)),
+    Operation("preview", gets("backgroundtask_preview"), (SEES_TASKS,)),
     Operation(
-        "why",
-        gets("backgroundtask_why", "task"),
-        lambda held: sees_tasks(held) and "view_log" in held,
-        was_answered,
+        "why", gets("backgroundtask_why", "task"), (Rule(READS_LOGS_OF_TASKS.may, was_answered),)
     ),
-    Operation("jobs", gets("job_changelist"), lambda held: "view_job" in held, was_answered),
-    Operation("job", gets("job_change", "job"), lambda held: "view_job" in held, was_answered),
-    Operation("live", gets("job_live", "job"), lambda held: "view_job" in held, was_answered),
+    Operation("jobs", gets("job_changelist"), (SEES_JOBS,)),
+    Operation("job", gets("job_change", "job"), (SEES_JOBS, READS_LOGS)),
+    Operation("live", gets("job_live", "job"), (SEES_JOBS, READS_LOGS)),
+    Operation("log", gets("job_log", "job"), (READS_LOGS,)),
     *(
-        Operation(f"{name}-log", gets(f"job_{name}", "job"), lambda h: h >= LOG_READERS, shows_log)
-        for name in ("change", "live", "log")
-    ),
-    Operation(
-        "task-log",
-        gets("backgroundtask_change", "task"),
-        lambda held: sees_tasks(held) and "view_log" in held,
-        shows_log,
-    ),
-    Operation(
-        "cancel",
-        posts("job_cancel"),
-        lambda held: held >= {"view_job", "cancel_backgroundtask"},
-        is_in_ledger,
-    ),
-    Operation(
-        "again",
-        posts("job_again"),
-        lambda held: held >= {"view_job", "run_backgroundtask"},
-        is_in_ledger,
+        Operation(
+            name,
+            posts(f"job_{name}"),
+            (Rule(frozenset({"view_job", f"{needed}_backgroundtask"}).__le__, is_in_ledger),),
+        )
+        for name, needed in (("cancel", "cancel"), ("again", "run"))
     ),
 ]
-LOG_READERS = frozenset({"view_job", "view_log"})
 
 # The live page, by itself and inside the admin, as a page and for its script
 
@@ -157,9 +158,7 @@ LIVE_ACTIONS = {
 
 
 def live_operations(namespace: str) -> Iterator[Operation]:
-    def operation(
-        name: str, needed: Held, done: Callable[..., bool], how: str = "get", **given: str
-    ) -> Operation:
+    def operation(name: str, *rules: Rule, how: str = "get", **given: str) -> Operation:
         view, _dash, action = name.partition("-")
 
         def request(client: Client, task: BackgroundTask, job: Job) -> Any:
@@ -167,21 +166,22 @@ def live_operations(namespace: str) -> Iterator[Operation]:
             url = reverse(f"{namespace}:{view}", args=args.get(view, []))
             return getattr(client, how)(url, **({"headers": given} if given else {}))
 
-        return Operation(f"{namespace}:{name}{len(given) * '-json'}", request, needed.__le__, done)
+        return Operation(f"{namespace}:{name}{len(given) * '-json'}", request, rules)
 
+    sees = Rule(SEES_LIVE.__le__, was_answered)
+    reads = Rule((SEES_LIVE | {"view_log"}).__le__, shows_error)
     for page in ("live", "state"):
-        yield operation(page, SEES_LIVE, was_answered)
-        yield operation(page, SEES_LIVE | {"view_log"}, shows_error)
-    yield operation("icon", SEES_LIVE, was_answered)
+        yield operation(page, sees, reads)
+    yield operation("icon", sees)
     for accept in ({}, {"accept": "application/json"}):
         for action, needed in LIVE_ACTIONS.items():
-            held = SEES_LIVE | {needed}
-            yield operation(f"act-{action}", held, is_in_ledger, "post", **accept)
-        held = SEES_LIVE | {"cancel_backgroundtask"}
-        yield operation("cancel_job", held, is_in_ledger, "post", **accept)
+            does = Rule((SEES_LIVE | {needed}).__le__, is_in_ledger)
+            yield operation(f"act-{action}", does, how="post", **accept)
+        does = Rule((SEES_LIVE | {"cancel_backgroundtask"}).__le__, is_in_ledger)
+        yield operation("cancel_job", does, how="post", **accept)
 
 
-def shows_error(response: Any, *_rows: object) -> bool:
+def shows_error(response: Any) -> bool:
     return b"an error of yore" in response.content
 
 
@@ -244,10 +244,10 @@ def test_each_set_of_permissions(operation: Operation) -> None:
     for held in ROLES:
         user.user_permissions.set([found[name] for name in held])
         response = operation.request(client, task, job)
-        done = operation.done(response, task, job)
-        if done != operation.may(held):
-            wrong.append((sorted(held), response.status_code))
-        if done and operation.done is is_in_ledger:
+        done = [rule.done(response) for rule in operation.rules]
+        if done != [rule.may(held) for rule in operation.rules]:
+            wrong.append((sorted(held), response.status_code, done))
+        if done[0] and operation.changes:
             task, job = rows(operation)
     assert wrong == []
     assert len(ROLES) == 2 ** len(NAMES)
@@ -268,7 +268,7 @@ def test_strangers_may_nothing(operation: Operation) -> None:
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *LIVE_OPERATIONS], ids=str)
 def test_nothing_is_done_without_a_token(operation: Operation) -> None:
-    if operation.done is not is_in_ledger:
+    if not operation.changes:
         return
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.create_superuser("robin"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,9 @@ def quick_run() -> dict[str, Rows]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    speed = re.search(r"^- Python: (\S+) million steps/s of a loop, ", done.stdout, re.MULTILINE)
+    assert speed is not None
+    assert float(speed[1]) > 0
     return {
         benchmark: parsed(done.stdout.partition(f"\n{title}\n")[2])
         for benchmark, title in report.TITLES.items()
