@@ -133,7 +133,9 @@ class Batch:
             self.add(sql + besides, params, expected)
 
     def _run_for_one(self, sql: str, table: Table, row: Row, expected: int | None) -> None:
-        params = [prepare(value) for prepare, value in zip(table.preparations, row, strict=True)]
+        params = [
+            prepare([value])[0] for prepare, value in zip(table.preparations, row, strict=True)
+        ]
         self.add(sql, params, expected)
 
     def _run_for_each(self, sql: str, given: Given, expected: int | None) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import repeat
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 Row = Sequence[Any]
 Names = tuple[str, ...]
+#: Makes values of a column ready for the driver.
+Preparation = Callable[[Sequence[Any]], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Table:
 
     name: str
     columns: list[str]
-    preparations: list[Callable[[Any], Any]]
+    preparations: list[Preparation]
     types: list[str]
     #: Inserts one row.
     insertion: str
@@ -107,19 +110,18 @@ def given_rows(
     for i, values in enumerate(zip(*rows, strict=True)):
         prepare = table.preparations[i]
         if i != key and values.count(values[0]) == len(values):
-            same[i] = prepare(values[0])
+            same[i] = prepare(values[:1])[0]
         else:
-            varying[i] = [prepare(value) for value in values]
+            varying[i] = prepare(values)
     return Given(len(rows), same, varying)
 
 
-def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Callable[[Any], Any]:
-    """What makes a value ready for the driver: ``field.get_db_prep_save()``, without its detours.
+def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Preparation:
+    """What makes values ready for the driver: ``field.get_db_prep_save()``, without its detours.
 
     It asks each value again what it is. These fields take what they hold as it is.
     """
     whole = partial(field.get_db_prep_save, connection=connection)
-    as_moment = connection.ops.adapt_datetimefield_value
     is_native = connection.features.has_native_uuid_field
     short: dict[type, tuple[type, Callable[[Any], Any]]] = {
         models.CharField: (str, _unchanged),
@@ -129,20 +131,43 @@ def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Callable[[Any],
         models.BigIntegerField: (int, _unchanged),
         models.BigAutoField: (int, _unchanged),
         models.UUIDField: (UUID, _unchanged if is_native else attrgetter("hex")),
-        models.DateTimeField: (datetime, as_moment),
+        models.DateTimeField: (datetime, _moment_preparation(connection)),
     }
-    kind, prepare = short.get(type(field), (type(None), whole))
+    kind, prepare = short.get(type(field), (NoneType, whole))
+    as_they_are = {kind} if prepare is _unchanged else set()
+    as_they_are |= {NoneType} if field.null else set()
 
     def prepared(value: Any) -> Any:
         if value is None and field.null:
             return None
         return prepare(value) if type(value) is kind else whole(value)
 
-    return prepared
+    def prepared_all(values: Sequence[Any]) -> list[Any]:
+        if as_they_are.issuperset(map(type, values)):
+            return list(values)
+        return [prepared(value) for value in values]
+
+    return prepared_all
 
 
 def _unchanged(value: Any) -> Any:
     return value
+
+
+def _moment_preparation(connection: BaseDatabaseWrapper) -> Callable[[datetime], Any]:
+    """What makes a moment ready for the driver: Django's way, or a short one to the same text.
+
+    Where a database keeps moments as text without a zone, and in UTC, one in UTC is what it says.
+    """
+    whole: Callable[[datetime], Any] = connection.ops.adapt_datetimefield_value
+    if connection.features.supports_timezones:
+        return whole
+
+    def as_text(moment: datetime) -> Any:
+        is_plain = moment.tzinfo is UTC and connection.timezone is UTC
+        return str(moment.replace(tzinfo=None)) if is_plain else whole(moment)
+
+    return as_text
 
 
 def joined_update(vendor: str, table: Table, given: Given, changed: int) -> tuple[str, list[Any]]:

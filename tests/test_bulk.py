@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
@@ -13,9 +14,11 @@ from linod.bulk import Batch, Mismatch, takes_many
 from linod.history import Job, time_ordered_uuid
 from linod.models import BackgroundTask
 from linod.procedures import Procedure
+from linod.statements import table_of
 
 pytestmark = pytest.mark.django_db
 
+TICK = timedelta(microseconds=1)
 NAMES = (
     "id", "procedure", "arguments", "due_at", "trigger", "attempt", "state", "error", "result",
     "priority", "queue", "fence", "log_level", "missed", "host", "revision",
@@ -192,3 +195,24 @@ def test_texts_of_one_type_and_numbers_of_another() -> None:
         )
     task.refresh_from_db()
     assert (task.timeout, len(task.message), task.failures) == (None, 100_000, 3)
+
+
+@pytest.mark.parametrize("names", [("due_at", "end_time"), NAMES])
+def test_values_are_made_ready_as_django_does(names: tuple[str, ...]) -> None:
+    """Also those that take a short way: moments in UTC, and what a driver takes as it is."""
+    now = clock.db_now().replace(microsecond=0)
+    zone = ZoneInfo("Asia/Kathmandu")
+    others = {"due_at": [now, now + TICK, now.astimezone(zone)], "end_time": [now, None, now]}
+    table = table_of("default", Job, names)
+    columns = dict(zip(NAMES, zip(*rows(3), strict=True), strict=True)) | others
+    for name, prepare in zip(names, table.preparations, strict=True):
+        field: Any = Job._meta.get_field(name)
+        values = list(columns[name])
+        expected = [plain(field.get_db_prep_save(value, connection)) for value in values]
+        assert list(map(plain, prepare(values))) == expected, name
+        assert [plain(prepare([value])[0]) for value in values] == expected, name
+
+
+def plain(value: Any) -> Any:
+    """What is inside of what wraps JSON for PostgreSQL, which is equal to nothing else."""
+    return getattr(value, "obj", value)
