@@ -198,12 +198,12 @@ class Demo:
             if child.code is not None:
                 raise Failure(f"{child.what} ended by itself with exit code {child.code}")
 
-    def _wait_until(self, is_so: Callable[[], bool], else_: str) -> None:
+    def _wait_until(self, is_so: Callable[[], bool], complaint: str) -> None:
         deadline = time.monotonic() + START_LIMIT
         while not is_so():
             self._check()
             if time.monotonic() > deadline:
-                raise Failure(f"{else_} after {START_LIMIT} seconds")
+                raise Failure(f"{complaint} after {START_LIMIT} seconds")
             self._wait(0.2)
         self._check()
 

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 import queue
-import random
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from linod import transactions
+from linod import chance, transactions
 from linod.links import Link
 
 logger = logging.getLogger("linod")
@@ -96,7 +95,7 @@ class Bridge:
                     transactions.first_line(error),
                 )
                 said = said or delay >= 1
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                await asyncio.sleep(delay * chance.between(0.5, 1.0))
                 delay = min(delay * 2, BACK_OFF[1])
             else:
                 if said:

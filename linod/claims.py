@@ -8,7 +8,6 @@ are taken one by one, so that one row's trouble stays its own.
 from __future__ import annotations
 
 import logging
-import random
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from django.db.models.signals import pre_delete
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from linod import agenda, clock, leases, locks, pieces, taskrows, transactions
+from linod import agenda, chance, clock, leases, locks, pieces, taskrows, transactions
 from linod.asking import TASK_COLUMNS
 from linod.bulk import Batch, Mismatch
 from linod.exceptions import AlreadyRunning
@@ -470,7 +469,7 @@ def _retry(terms: Terms, ended: Finished) -> None:
 
 def retry_delay(base: float, attempt: int) -> float:
     """Seconds until the next attempt: doubling, at most a day, a quarter of it by chance."""
-    return float(min(base * 2 ** min(attempt - 1, 20), 86400.0) * random.uniform(0.75, 1.25))
+    return float(min(base * 2 ** min(attempt - 1, 20), 86400.0) * chance.between(0.75, 1.25))
 
 
 # Recovery: what dead owners held, and what goes back unbegun

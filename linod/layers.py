@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
+from linod import chance
 from linod.conf import config
 
 logger = logging.getLogger("linod")
@@ -87,7 +87,7 @@ class Trouble:
                 why = str(error) or type(error).__name__
                 logger.warning("%s: the channel layer does not answer: %s", self.what, why)
             self._delay = min(max(self._delay * 2, BACK_OFF[0]), BACK_OFF[1])
-            await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
+            await asyncio.sleep(self._delay * chance.between(0.5, 1.0))
         else:
             if self._delay:
                 logger.warning("%s: the channel layer answers again", self.what)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import socket
 import threading
 import time
@@ -20,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from linod import framing
+from linod import chance, framing
 
 #: Names in the folder of the log.
 SOCKET, LOCK = "linod.sock", "linod.lock"
@@ -222,7 +221,7 @@ class Sender:
             connection.connect(str(self.path))
         except OSError:
             connection.close()
-            self._next_try = now + self._back_off * random.uniform(0.5, 1.0)
+            self._next_try = now + self._back_off * chance.between(0.5, 1.0)
             self._back_off = min(self._back_off * 2, BACK_OFF[1])
             return False
         self._socket = connection
@@ -238,7 +237,7 @@ class Sender:
         self._remainder = b""
         self._unsent.extendleft(reversed(self._unacknowledged))
         self._unacknowledged.clear()
-        self._next_try = time.monotonic() + self._back_off * random.uniform(0.5, 1.0)
+        self._next_try = time.monotonic() + self._back_off * chance.between(0.5, 1.0)
 
     def _send(self) -> None:
         assert self._socket is not None

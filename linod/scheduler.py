@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
@@ -13,7 +12,7 @@ from datetime import datetime
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from linod import claims, leases, signals, transactions
+from linod import chance, claims, leases, signals, transactions
 from linod.agenda import Agenda
 from linod.bridge import Bridge
 from linod.conf import Config
@@ -298,7 +297,7 @@ class Scheduler:
     def _until_due(self, turn: Turn) -> float | None:
         if turn.is_answer and not turn.backlog:
             return STAND_BACK
-        poll = self.settings.BACKGROUND_SLEEP_TIME * random.uniform(0.95, 1.0)
+        poll = self.settings.BACKGROUND_SLEEP_TIME * chance.between(0.95, 1.0)
         if turn.is_waited_for or turn.agenda is None or self.executor.is_ahead:
             has_room = self.executor.free > 0 or self.executor.room(turn.backlog) > 0
             return 0.0 if has_room and self.is_trusted() else min(poll, STALLED)

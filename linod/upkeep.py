@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable
 
 from django.utils.translation import gettext as _
 
-from linod import claims, clock, memory, pieces, retention, signals, transactions
+from linod import chance, claims, clock, memory, pieces, retention, signals, transactions
 from linod.bridge import Bridge
 from linod.executor import Executor
 from linod.offset import Offset
@@ -57,7 +56,7 @@ class Upkeep:
         # A clock that was set just before tells a new daemon nothing; who lives renews its leases
         # by that clock within a third of a lease.
         self._no_reclaim_before = time.monotonic() + terms.lease / 2
-        self._next_retention = time.monotonic() + random.uniform(300, 900)
+        self._next_retention = time.monotonic() + chance.between(300, 900)
         self._stored, self._give_back_at = 0, time.monotonic() + GIVE_BACK
 
     def hold_off(self) -> None:
@@ -88,7 +87,7 @@ class Upkeep:
         """Each second: store what bodies said, hear cancellations, take over from the dead."""
         while not self.is_stopping():
             await self._sleep_until_needed()
-            await asyncio.sleep(UPKEEP * random.uniform(0.8, 1.2))
+            await asyncio.sleep(UPKEEP * chance.between(0.8, 1.2))
             if self.executor.running:
                 await self._tend()
             self._give_back()

@@ -43,6 +43,7 @@ FLOORS = {
     "zonechanges": 0,
     "adoption": 1,
     "capture": 1,
+    "chance": 1,
     "choices": 1,
     "conf": 1,
     "loghandler": 1,
@@ -279,6 +280,12 @@ def extras_late(module: Module) -> Iterator[str]:
             yield module.at(found.line, f"{found.top} is optional: import it where it is used")
 
 
+def own_chance(module: Module) -> Iterator[str]:
+    for found in module.imports:
+        if found.top == "random" and module.name != "chance":
+            yield module.at(found.line, "applications draw from random: use chance")
+
+
 def public_names_late(module: Module) -> Iterator[str]:
     if not module.name:
         for found in module.imports:
@@ -351,6 +358,7 @@ RULES: tuple[Callable[[Module], Iterator[str]], ...] = (
     pure_below,
     models_hidden,
     extras_late,
+    own_chance,
     public_names_late,
     one_clock,
     no_foreign_code,
@@ -428,6 +436,7 @@ SIBLINGS = frozenset({"linod", *(f"linod.{name}" for name in FLOORS)})
         (extras_late, "wakeup", "import redis"),
         (extras_late, "recurrence", "try:\n    import cronsim\nexcept ImportError:\n    pass"),
         (extras_late, "consumers", "from channels_redis.core import RedisChannelLayer"),
+        (own_chance, "upkeep", "import random"),
         (public_names_late, "", "from linod.models import Job"),
         (public_names_late, "", "from .models import Job"),
         (one_clock, "claims", "from django.utils import timezone\nnow = timezone.now()"),

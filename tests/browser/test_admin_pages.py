@@ -101,7 +101,7 @@ def test_a_task_is_disabled_with_a_reason_and_enabled(
     page = visit(f"{TASKS}?q=count_slowly")
     page.check(".action-select")
     page.select_option("[name=action]", "disable")
-    page.click("button:has-text('Go')")
+    page.click("button[name=index]")  # "Go", since Django 6.1 "Run"
     expect(page.locator(".linod-confirm")).to_contain_text("count_slowly")
     page.fill("[name=reason]", "The sheep are asleep")
     page.click(".submit-row [type=submit]")
