@@ -47,7 +47,7 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-sqlite: install
+sqlite: install mysqlclient
 	LINOD_TEST_DB=sqlite $(PYTEST)
 
 postgresql: install
