@@ -841,5 +841,6 @@ def test_the_benchmark_works() -> None:
     rows = [line.split() for line in lines if line.startswith(settings.TEST_DB)]
     assert [row[3] for row in rows] == ["page", "poll", "poll-all"]
     assert all(0 < int(row[6]) < livepage.STATEMENTS for row in rows)
-    # How fast it is beside other tests tells nothing; what is said of it is to be so.
+    # By the median: the slowest of three waits for whatever runs beside. What is said of it is so.
+    assert float(rows[0][4]) < livepage.TARGET
     assert rows[0][-1] == ("reached" if float(rows[0][5]) < livepage.TARGET else "missed")

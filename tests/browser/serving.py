@@ -16,8 +16,9 @@ from tests.example import Process, Site, new_site
 from tests.ports import free_port, is_open
 
 #: The one without windows needs a quarter less of the processors.
-NAMES = [os.environ.get("LINOD_CHROMIUM", "chromium-headless-shell"), "chromium"]
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+NAMES = ("chromium-headless-shell", "chromium")
+NAMED = os.environ.get("LINOD_CHROMIUM")
+CHROMIUM = next(filter(None, map(shutil.which, [NAMED] if NAMED else NAMES)), None)
 #: A browser that asks for nothing but what it is told.
 OPTIONS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -4,7 +4,7 @@
     python -m tests.faults --size small             all promises on all databases, as CI does
     python -m tests.faults P1 sqlite --seed 7       the same faults again
 
-At full size each promise runs in a process of its own, on a server of its own; at a small one the
+At full size each promise runs in a process of its own, on a server of its own; at a small one some
 promises of a database share both. Exit code 1: a limit was broken.
 """
 

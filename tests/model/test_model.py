@@ -9,11 +9,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from tests.model.database import LOST_DONE, LOST_PENDING, LOST_UNDONE
+from tests.model.stage import Stage
 from tests.model.world import Scenario, world_of
 
 IS_FULL = os.environ.get("LINOD_MODEL") == "full"
@@ -175,3 +177,17 @@ def test_what_is_left_alone_brings_nothing_new(name: str) -> None:
         left_alone = every - set(world.states)
         assert set(world.states) < every
         assert all(world.find(state) is not None for state in left_alone)
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_what_is_known_of_a_step_is_what_its_code_does(name: str) -> None:
+    """The same states, on the same ways, where the code is run for each content."""
+    with world_of(REDUCED[name]) as world:
+        world.search()
+    with (
+        mock.patch.object(Stage, "_follow", return_value=None),
+        world_of(REDUCED[name]) as other,
+    ):
+        other.search()
+    assert world.states == other.states
+    assert world.came_from == other.came_from
