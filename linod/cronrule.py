@@ -77,7 +77,6 @@ class CronDays(Months):
         self.year, self.text = year, text
         self.months = sorted(parse(text).days.months)
         self.cycle = GREGORIAN_CYCLE * len(self.months)
-        self._matching: dict[tuple[int, bool], tuple[int, ...]] = {}
 
     def period_of(self, day: int) -> int:
         today = date.fromordinal(day)
@@ -102,15 +101,25 @@ class CronDays(Months):
         return (first + n for n in self.matching(year) if first + n <= LAST_DAY)
 
     def matching(self, year: int) -> tuple[int, ...]:
-        """Which days of a year match, counted from 0; all years of one form have the same."""
-        first = date(year, 1, 1)
-        form = (first.weekday(), isleap(year))
-        if form not in self._matching:
-            months = [(date(year, month, 1), monthrange(year, month)[1]) for month in self.months]
-            self._matching[form] = tuple(
-                (day - first).days + n for day, length in months for n in self.offsets(day, length)
-            )
-        return self._matching[form]
+        """Which days of a year match, counted from 0."""
+        return matching_year(self.text, date(year, 1, 1).weekday(), isleap(year))
+
+
+@lru_cache(maxsize=4096)
+def matching_year(text: str, first_weekday: int, is_leap: bool) -> tuple[int, ...]:
+    """Which days of such a year match, counted from 0; all years of one form have the same.
+
+    >>> [matching_year("0 9 29 2 *", 3, is_leap) for is_leap in (False, True)]
+    [(), (59,)]
+    """
+    months = parse(text).days.months
+    days, gone = list[int](), 0
+    for month in range(1, 13):
+        length = monthrange(2000 if is_leap else 2001, month)[1]
+        if month in months:
+            days += [gone + n for n in matching_days(text, (first_weekday + gone) % 7, length)]
+        gone += length
+    return tuple(days)
 
 
 @lru_cache(maxsize=16384)
