@@ -27,7 +27,9 @@ from tests.readonly import read_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BOUNDS = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+BOUNDS = (
+    "idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout", "enable_seqscan",
+)  # fmt: skip
 
 
 def note(reason: str) -> None:
@@ -263,7 +265,7 @@ if connection.vendor == "postgresql":
                 behind.append(shown(BOUNDS))
 
         with transactions.write("default"):
-            assert shown(BOUNDS) == ["1s", "1s", "5s"]
+            assert shown(BOUNDS) == ["1s", "1s", "5s", "off"]
         assert shown(BOUNDS) == before
         with transactions.write("default"):
             transaction.on_commit(look_behind)
