@@ -185,8 +185,9 @@ def is_heard(name: str, besides: tuple[type[logging.Handler], ...] = ()) -> bool
     deaf: tuple[type[logging.Handler], ...] = (CaptureHandler, *besides)
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
-        if any(not isinstance(each, deaf) for each in logger.handlers):
-            return True
+        for each in logger.handlers:
+            if not isinstance(each, deaf):
+                return True
         logger = logger.parent if logger.propagate else None
     return False
 

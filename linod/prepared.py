@@ -77,9 +77,11 @@ class Prepared:
         connection = connections[self.using]
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
-            found = cursor.fetchall()
-        for row in map(list, found):
-            for i, functions, column in self.converters:
-                for convert in functions:
-                    row[i] = convert(row[i], column, connection)
+            columns: list[Sequence[Any]] = list(zip(*cursor.fetchall(), strict=True))
+        if not columns:
+            return
+        for i, functions, column in self.converters:
+            for convert in functions:
+                columns[i] = [convert(value, column, connection) for value in columns[i]]
+        for row in zip(*columns, strict=True):
             yield dict(zip(self.names, row, strict=True))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
+
+from django.utils.translation import get_language
 
 from linod.models import BackgroundTask
 from linod.planning import Plan
@@ -62,7 +65,13 @@ class Claimed:
         """How people call it: the task's name, or the procedure's for ad-hoc work."""
         if self.task_id is None:
             return str(self.procedure)
-        return f"{BackgroundTask._meta.verbose_name} #{self.task_id} {self.procedure}"
+        return f"{_task_in(get_language())} #{self.task_id} {self.procedure.name}"
+
+
+@lru_cache(maxsize=8)
+def _task_in(language: str | None) -> str:
+    """How a task is called in that language, which is active: each job's log says it."""
+    return str(BackgroundTask._meta.verbose_name)
 
 
 @dataclass(slots=True)

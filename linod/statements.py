@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import repeat
-from operator import attrgetter
-from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -122,52 +120,55 @@ def _preparation(field: Any, connection: BaseDatabaseWrapper) -> Preparation:
     It asks each value again what it is. These fields take what they hold as it is.
     """
     whole = partial(field.get_db_prep_save, connection=connection)
+    kept = field.target_field if isinstance(field, models.ForeignKey) else field
     is_native = connection.features.has_native_uuid_field
-    short: dict[type, tuple[type, Callable[[Any], Any]]] = {
-        models.CharField: (str, _unchanged),
-        models.TextField: (str, _unchanged),
-        models.IntegerField: (int, _unchanged),
-        models.PositiveIntegerField: (int, _unchanged),
-        models.BigIntegerField: (int, _unchanged),
-        models.BigAutoField: (int, _unchanged),
-        models.UUIDField: (UUID, _unchanged if is_native else attrgetter("hex")),
-        models.DateTimeField: (datetime, _moment_preparation(connection)),
+    as_json, encoder = connection.ops.adapt_json_value, getattr(kept, "encoder", None)
+    short: dict[type, tuple[type | None, Preparation]] = {
+        models.CharField: (str, list),
+        models.TextField: (str, list),
+        models.IntegerField: (int, list),
+        models.PositiveIntegerField: (int, list),
+        models.BigIntegerField: (int, list),
+        models.BigAutoField: (int, list),
+        models.UUIDField: (UUID, list if is_native else _as_hex),
+        models.DateTimeField: (datetime, _moments_preparation(connection)),
+        models.JSONField: (dict, lambda values: [as_json(each, encoder) for each in values]),
     }
-    kind, prepare = short.get(type(field), (NoneType, whole))
-    as_they_are = {kind} if prepare is _unchanged else set()
-    as_they_are |= {NoneType} if field.null else set()
+    kind, all_of_kind = short.get(type(kept), (None, list))
 
     def prepared(value: Any) -> Any:
         if value is None and field.null:
             return None
-        return prepare(value) if type(value) is kind else whole(value)
+        return all_of_kind([value])[0] if type(value) is kind else whole(value)
 
     def prepared_all(values: Sequence[Any]) -> list[Any]:
-        if as_they_are.issuperset(map(type, values)):
-            return list(values)
+        if {*map(type, values)} == {kind}:
+            return all_of_kind(values)
         return [prepared(value) for value in values]
 
     return prepared_all
 
 
-def _unchanged(value: Any) -> Any:
-    return value
+def _as_hex(values: Sequence[UUID]) -> list[str]:
+    return [value.hex for value in values]
 
 
-def _moment_preparation(connection: BaseDatabaseWrapper) -> Callable[[datetime], Any]:
-    """What makes a moment ready for the driver: Django's way, or a short one to the same text.
+def _moments_preparation(connection: BaseDatabaseWrapper) -> Preparation:
+    """What makes moments ready for the driver: Django's way, or a short one to the same text.
 
     Where a database keeps moments as text without a zone, and in UTC, one in UTC is what it says.
     """
     whole: Callable[[datetime], Any] = connection.ops.adapt_datetimefield_value
+    utc = "+00:00"
+
+    def as_texts(moments: Sequence[datetime]) -> list[Any]:
+        if connection.timezone is UTC and {moment.tzinfo for moment in moments} == {UTC}:
+            return [moment.isoformat(" ").removesuffix(utc) for moment in moments]
+        return list(map(whole, moments))
+
     if connection.features.supports_timezones:
-        return whole
-
-    def as_text(moment: datetime) -> Any:
-        is_plain = moment.tzinfo is UTC and connection.timezone is UTC
-        return str(moment.replace(tzinfo=None)) if is_plain else whole(moment)
-
-    return as_text
+        return lambda moments: list(map(whole, moments))
+    return as_texts
 
 
 def joined_update(vendor: str, table: Table, given: Given, changed: int) -> tuple[str, list[Any]]:

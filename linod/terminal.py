@@ -23,6 +23,8 @@ def visible(text: str, *, in_lines: bool = True) -> str:
     >>> visible("a\\tb\\x1b[31m")
     'a\\tb\\\\x1b[31m'
     """
+    if text.isprintable():  # so are nearly all, and to look is cheaper than to translate
+        return text
     return text.translate(_CONTROLS_IN_LINES if in_lines else _CONTROLS)
 
 

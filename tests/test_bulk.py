@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -197,12 +198,17 @@ def test_texts_of_one_type_and_numbers_of_another() -> None:
     assert (task.timeout, len(task.message), task.failures) == (None, 100_000, 3)
 
 
-@pytest.mark.parametrize("names", [("due_at", "end_time"), NAMES])
+OTHERS = ("due_at", "end_time", "task", "requested_by", "owner", "progress")
+
+
+@pytest.mark.parametrize("names", [OTHERS, NAMES])
 def test_values_are_made_ready_as_django_does(names: tuple[str, ...]) -> None:
-    """Also those that take a short way: moments in UTC, and what a driver takes as it is."""
+    """Also those that take a short way: moments in UTC, keys, what a driver takes as it is."""
     now = clock.db_now().replace(microsecond=0)
     zone = ZoneInfo("Asia/Kathmandu")
     others = {"due_at": [now, now + TICK, now.astimezone(zone)], "end_time": [now, None, now]}
+    others |= {"task": [1, 2, 3], "requested_by": [None, 4, None]}
+    others |= {"owner": [uuid4(), None, uuid4()], "progress": [{"done": 1.5}, None, {"text": "€"}]}
     table = table_of("default", Job, names)
     columns = dict(zip(NAMES, zip(*rows(3), strict=True), strict=True)) | others
     for name, prepare in zip(names, table.preparations, strict=True):
