@@ -54,6 +54,8 @@ class Execution:
         self.cancellation = Cancellation()
         self.log = Capture((LogLevels.get_by_name(job.log_level) or LogLevels.INFO).num_value)
         self.pieces = 0
+        #: Since when the body runs, or before that waits for its thread (monotonic).
+        self.since = time.monotonic()
         self._began: float | None = None
         self._ended: float | None = None
         self.shown: dict[str, Any] | None = None
@@ -107,7 +109,7 @@ class Execution:
 
     def _begin(self) -> None:
         self.job.start_time = self.moment()
-        self._began = time.monotonic()
+        self._began = self.since = time.monotonic()
         self.ar.info("Start %s...", self.job.label)
 
     def has_run(self, seconds: float) -> bool:

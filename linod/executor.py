@@ -32,6 +32,10 @@ STUCK_AFTER = 30.0
 LOOK_BACK = 50
 #: Seconds below which bodies are worth waiting for.
 BRIEF = 0.005
+#: Seconds below which one thread runs a group of bodies in less time than several.
+SHORT = 0.001
+#: Seconds after which a group of short bodies should have ended.
+HEARING = 0.004
 #: Seconds that those which ended wait for the others of their group, at most.
 TOGETHER = 0.005
 
@@ -75,6 +79,8 @@ class Executor:
         self._loop.set_task_factory(_contain)
         self._arrived: deque[tuple[Execution, Finished | None]] = deque()
         self._is_told = False
+        #: While it is set, bodies behind which others wait end without a word to the loop.
+        self._hearing: asyncio.TimerHandle | None = None
         self._group_ended = asyncio.Event()
         self.ended: list[Finished] = []
         #: What has passed the gate and will not begin here.
@@ -122,7 +128,10 @@ class Executor:
             else:
                 sync.append(execution)
         if sync:
-            self._workers.give(sync)
+            in_line = self.mean_duration() < SHORT
+            if in_line and self._hearing is None:
+                self._hearing = self._loop.call_later(HEARING, self._hear)
+            self._workers.give(sync, in_line=in_line)
 
     def run_job(self, execution: Execution) -> None:
         """Run one sync job in a worker's thread."""
@@ -178,17 +187,35 @@ class Executor:
     def _arrive(self, execution: Execution, finished: Finished | None) -> None:
         """Tell the loop, from any thread: once for all that end until it gets to it.
 
+        Of short bodies the last one of a group tells it: to wake the loop for each of them takes
+        longer than they do. Where one is not short after all, the timer hears of those before it.
+
         :param finished: None: it has not begun.
         """
         self._arrived.append((execution, finished))
-        if not self._is_told:
+        # In this order: the timer is taken away before it looks at what has arrived.
+        is_heard_of = self._hearing is not None and self._workers.has_waiting
+        if not self._is_told and not is_heard_of:
             self._is_told = True
             # A body that outlives the daemon's loop was given up: nobody waits for it.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._note_arrivals)
 
+    def _hear(self) -> None:
+        """Bodies were expected to be short: where one is not, those behind it wait no longer."""
+        self._hearing = None
+        self._workers.hurry()
+        if self._arrived:
+            self._note_arrivals()
+
     def _note_arrivals(self) -> None:
         self._is_told = False
+        self._take_arrivals()
+        if not self._has_brief:
+            self._group_ended.set()
+        self._wake()
+
+    def _take_arrivals(self) -> None:
         while self._arrived:
             execution, finished = self._arrived.popleft()
             if not self._leave(execution.job.key):
@@ -198,9 +225,6 @@ class Executor:
                 continue
             self._durations.append((finished.end_time - finished.start_time).total_seconds())
             self.ended.append(finished)
-        if not self._has_brief:
-            self._group_ended.set()
-        self._wake()
 
     def _leave(self, key: Hold) -> bool:
         """Forget one that runs no more; False: it was forgotten before."""
@@ -213,6 +237,7 @@ class Executor:
 
     def take_ended(self) -> list[Finished]:
         """The outcomes that came since the last call."""
+        self._take_arrivals()
         ended, self.ended = self.ended, []
         return ended
 
@@ -229,11 +254,16 @@ class Executor:
         :param is_waited_for: whether jobs wait for the slots: then also where none has ended yet,
             as each commit lets as many begin as have ended.
         """
+        self._take_arrivals()
         is_group = self._has_brief and (self.ended or is_waited_for)
         if is_group and self.mean_duration() < BRIEF:
             self._group_ended.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._group_ended.wait(), TOGETHER)
+            # Not wait_for(), which makes a task of it.
+            timer = self._loop.call_later(TOGETHER, self._group_ended.set)
+            try:
+                await self._group_ended.wait()
+            finally:
+                timer.cancel()
 
     @property
     def _has_brief(self) -> bool:
@@ -242,12 +272,8 @@ class Executor:
 
     def mean_duration(self) -> float:
         """Seconds that a body takes, by the last ones and by the age of those still running."""
-        now = self.moment()
-        ages = [
-            (now - execution.job.start_time).total_seconds()
-            for execution in list(self.running.values())
-            if execution.job.start_time is not None
-        ]
+        now = time.monotonic()
+        ages = [now - execution.since for execution in list(self.running.values())]
         seen = [*self._durations, *ages]
         return sum(seen) / len(seen) if seen else 1.0
 
@@ -303,6 +329,7 @@ class Executor:
 
     def give_up(self, reason: str) -> list[Finished]:
         """The outcome "lost" for all that still run; whatever they do from here on is dropped."""
+        self._take_arrivals()
         executions, self.running = list(self.running.values()), {}
         return [execution.lost(reason) for execution in executions]
 

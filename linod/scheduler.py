@@ -187,7 +187,8 @@ class Scheduler:
             self._failures_settled = UNSETTLED
         ended, self.backlog = self.unrecorded, turn.backlog
         self.unrecorded = [each for each in ended if each.is_held_up]
-        self.executor.disown(turn.gone, _("its job was taken over"))
+        if turn.gone:
+            self.executor.disown(turn.gone, _("its job was taken over"))
         self.executor.start(turn.started)
         self._is_visiting = False
         self._report(turn, ended)

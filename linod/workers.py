@@ -18,6 +18,9 @@ class Workers(Generic[Item]):
     goes on at once. To wake all of them for a group costs more than short bodies do: they queue for
     the interpreter's lock.
 
+    Where a body lets go of that lock, be it for a line on the terminal, the next thread goes on as
+    well. So what is given ``in_line`` is left to one thread, until somebody calls :meth:`hurry`.
+
     All of them start with the first thing that is given. Later a body may have taken the memory
     that a thread needs, and to start one may then fail, or wait for ever: in CPython whoever starts
     a thread waits for its first steps.
@@ -35,11 +38,15 @@ class Workers(Generic[Item]):
         self._lock = threading.Lock()
         self._waiting: deque[Item] = deque()
         self._idle: list[threading.Lock] = []
+        self._in_line = False
         self._has_started = False
         self._is_closing = False
 
-    def give(self, items: Iterable[Item]) -> None:
-        """Run these as soon as threads are free."""
+    def give(self, items: Iterable[Item], *, in_line: bool = False) -> None:
+        """Run these as soon as threads are free.
+
+        :param in_line: whether one thread is to run all that wait, one after another.
+        """
         if not self._has_started:
             self._has_started = True
             for number in range(1, self.limit + 1):
@@ -47,7 +54,18 @@ class Workers(Generic[Item]):
                 threading.Thread(target=self._serve, name=name, daemon=True).start()
         with self._lock:
             self._waiting.extend(items)
+            self._in_line = in_line
         self._wake_one()
+
+    def hurry(self) -> None:
+        """Let other threads help with what waits."""
+        self._in_line = False
+        self._wake_one()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something waits for a thread."""
+        return bool(self._waiting)
 
     def take_back(self) -> list[Item]:
         """What no thread has begun to run; none will."""
@@ -83,7 +101,8 @@ class Workers(Generic[Item]):
                 sleep.acquire()
                 continue
             try:
-                self._wake_one()
+                if not self._in_line:
+                    self._wake_one()
                 self._run(item)
             except BaseException as error:  # noqa: BLE001 - told to whoever is in charge
                 self._fail(error)

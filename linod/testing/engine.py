@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -64,6 +65,7 @@ class DirectExecutor(Executor):
         self.moment = moment
         self.user = daemon_user()
         self.running = {}
+        self._arrived = deque()
         self.ended: list[Finished] = []
         self.unbegun: list[Claimed] = []
 
