@@ -108,7 +108,7 @@ class Seeker:
             self._enable(now)
         self.was_idle = not turn.agenda.is_due(now)
         if limit and not self.was_idle:
-            self._take(turn, self._claim(turn.agenda, now, free, limit))
+            self._take(turn, self._claim(turn, turn.agenda, now, free, limit))
             turn.in_vain = not turn.claimed
         elif limit:
             self._foresee(turn.agenda, limit)
@@ -131,7 +131,8 @@ class Seeker:
         if now - foreseen.at > timedelta(seconds=SOON):
             return False
         candidates = foreseen.candidates[:limit]
-        self._take(turn, claims.claim(self.terms, candidates, free, now))
+        room = self._room(turn, candidates, free)
+        self._take(turn, claims.claim(self.terms, candidates, room, now))
         return bool(turn.claimed)
 
     def _claim_requested(self, turn: Turn, free: int, limit: int, hints: Sequence[bytes]) -> bool:
@@ -156,7 +157,14 @@ class Seeker:
         self.claimed_at = time.monotonic()
         turn.backlog += [job for job in got if job.state == Job.State.CLAIMED]
 
-    def _claim(self, seen: Agenda, now: datetime, free: int, limit: int) -> list[Claimed]:
+    def _room(self, turn: Turn, candidates: Sequence[Candidate], free: int) -> int:
+        """How many of these may begin at once: as many as may pass the gate in one turn."""
+        jobs = [candidate.job for candidate in candidates if candidate.job is not None]
+        return free if turn.started else max(free, self.executor.room(jobs))
+
+    def _claim(
+        self, turn: Turn, seen: Agenda, now: datetime, free: int, limit: int
+    ) -> list[Claimed]:
         using, owner, got = self.terms.using, self.terms.owner, []
         if seen.available_at is not None and seen.available_at <= now:
             waiting = agenda.peek_waiting(using, owner, now, limit)
@@ -166,7 +174,8 @@ class Seeker:
             candidates = agenda.peek(
                 using, owner, now, limit - len(got), requested=seen.requested_at is not None
             )
-            got += claims.claim(self.terms, candidates, free, self.offset.moment())
+            room = free if got else self._room(turn, candidates, free)
+            got += claims.claim(self.terms, candidates, room, self.offset.moment())
         return got
 
     def _enable(self, now: datetime) -> None:

@@ -269,5 +269,26 @@ def test_while_many_wait_all_that_may_begin_are_recorded_by_one_commit(
         make_task(lambda ar: time.sleep(0.01), f"brief{n}").request_run()
     with override_settings(LINOD=settings.LINOD | {"MAX_CONCURRENCY": 2}), running_daemon():
         ended_jobs(15)
-    # Two slots, and as many jobs ahead of them.
-    assert [number for number in recorded if number] == [2, 4, 4, 4, 1]
+    # Two slots, and as many jobs ahead of them: from the claim on.
+    assert [number for number in recorded if number] == [4, 4, 4, 2, 1]
+
+
+def test_behind_a_body_that_is_not_short_the_next_thread_goes_on() -> None:
+    """They were given to one thread, which was to tell of all of them at the end."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    for name, body in (("first", str), ("slow", hold), ("next", str)):
+        make_task(lambda ar, body=body: body(), name).request_run()
+    with override_settings(LINOD=settings.LINOD | {"MAX_CONCURRENCY": 3}), running_daemon():
+        try:
+            assert begun.wait(20)
+            ended = Job.objects.filter(state="succeeded")
+            wait_until(lambda: ended.count() == 2, "what is before it and behind it is recorded")
+            assert Job.objects.get(task__name="slow").state == "running"
+        finally:
+            go_on.set()
+        ended_jobs(3)
