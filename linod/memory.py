@@ -8,8 +8,8 @@ import gc
 
 #: Of mallopt(3): from what size on a block is mapped by itself; glibc's own number, and its begin.
 M_MMAP_THRESHOLD, THRESHOLD = -3, 128 * 1024
-#: Of gc.set_threshold(): what a group of jobs makes lives until the group is recorded; with Python's
-#: own first number (700) it is walked through several times before that.
+#: Of gc.set_threshold(): what a group of jobs makes lives until that group is recorded. By Python's
+#: own numbers it would be walked through several times before that.
 THRESHOLDS = 10_000, 10, 10
 
 
