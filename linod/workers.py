@@ -50,8 +50,10 @@ class Workers(Generic[Item]):
         if not self._has_started:
             self._has_started = True
             for number in range(1, self.limit + 1):
-                name = f"linod-worker-{number}"
-                threading.Thread(target=self._serve, name=name, daemon=True).start()
+                name, sleep = f"linod-worker-{number}", threading.Lock()
+                sleep.acquire()
+                self._idle.append(sleep)
+                threading.Thread(target=self._serve, args=(sleep,), name=name, daemon=True).start()
         with self._lock:
             self._waiting.extend(items)
             self._in_line = in_line
@@ -87,8 +89,8 @@ class Workers(Generic[Item]):
             if self._waiting and self._idle:
                 self._idle.pop().release()
 
-    def _serve(self) -> None:
-        sleep = threading.Lock()
+    def _serve(self, sleep: threading.Lock) -> None:
+        # Not before it is woken: what is given in line is for one of them.
         sleep.acquire()
         while True:
             with self._lock:
